@@ -1,0 +1,32 @@
+//! What others hold of a running controller: the API asks through it.
+
+use crate::model::{Observed, Time};
+use crate::os::StateDir;
+use crate::plan::Plan;
+use crate::store::Store;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// One pass of the loop, as it was.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    /// When it was.
+    pub at: Time,
+    /// What it saw; none before the first look.
+    pub observed: Option<Arc<Observed>>,
+    /// What it planned.
+    pub plan: Arc<Plan>,
+}
+
+/// A running controller, to those who talk to it.
+#[derive(Clone)]
+pub struct Handle {
+    /// What should be.
+    pub store: Arc<Store>,
+    /// Where it lives.
+    pub state_dir: StateDir,
+    /// The last pass.
+    pub passes: watch::Receiver<Arc<Pass>>,
+    /// Rings the loop's bell. Level-triggered: it only makes the next pass come sooner.
+    pub bell: Arc<Notify>,
+}

@@ -1,0 +1,175 @@
+//! What else people write: agent classes, machine classes, ledgers, and the policy.
+
+use crate::model::{EnvValue, Span};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How to launch an agent, and how to know one that we did not launch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AgentClassSpec {
+    /// The argument vector. A first word `tenure-echo` means the bundled example agent, wherever it is installed.
+    pub command: Vec<String>,
+    /// Its environment, over the controller's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, EnvValue>,
+    /// Who may share one adapter.
+    pub reuse: Reuse,
+    /// How requests for permission are answered.
+    pub permissions: Permissions,
+    /// Between Ask and Terminate.
+    pub ask_period: Span,
+    /// Between Terminate and Kill.
+    pub grace_period: Span,
+    /// For the handshake.
+    pub start_timeout: Span,
+    /// Stop an adapter that no run has used for this long; 0: keep it while its jobs live.
+    pub idle_timeout: Span,
+    /// The most memory that its cgroup may hold: `2Gi`, `500M`, or bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<String>,
+    /// Run inside such a machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_class: Option<String>,
+    /// How to know one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#match: Option<Match>,
+}
+
+impl Default for AgentClassSpec {
+    fn default() -> Self {
+        AgentClassSpec {
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            reuse: Reuse::Job,
+            permissions: Permissions::Allow,
+            ask_period: Span::seconds(2),
+            grace_period: Span::seconds(5),
+            start_timeout: Span::seconds(60),
+            idle_timeout: Span::seconds(0),
+            memory_max: None,
+            machine_class: None,
+            r#match: None,
+        }
+    }
+}
+
+/// Who may share one adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reuse {
+    /// One adapter per job and configuration.
+    #[default]
+    Job,
+    /// Across jobs with an equal configuration.
+    Shared,
+}
+
+/// How requests for permission are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Permissions {
+    /// Yes.
+    #[default]
+    Allow,
+    /// No.
+    Deny,
+}
+
+/// Signatures of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Match {
+    /// Names to look for in an argument vector, by position.
+    pub cmdline: Vec<String>,
+}
+
+/// A kind of virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineClassSpec {
+    /// `qemu`, `cloud-hypervisor`, or `firecracker`.
+    pub backend: String,
+}
+
+/// A job store that another program keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LedgerSpec {
+    /// `stepwise`, `acpx`, or `files`.
+    pub r#type: String,
+    /// Where it is.
+    pub path: String,
+}
+
+/// What is allowed on this host. One per instance, named `default`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PolicySpec {
+    /// What happens to trees that we did not start.
+    pub foreign: Foreign,
+    /// `AgentClass` names whose trees may be reaped for having lost their parent.
+    pub orphans: Vec<String>,
+    /// Of a foreign tree, before it is judged.
+    pub min_age: Span,
+    /// Regular expressions on command lines that are never touched.
+    pub protect: Vec<String>,
+    /// The budget of foreign trees.
+    pub max_reaps_per_minute: u32,
+    /// How long a shim waits for a controller; 0: for ever.
+    pub lease: Span,
+    /// What an orderly exit does to running workloads.
+    pub on_shutdown: OnShutdown,
+    /// How many run at the same time.
+    pub max_concurrent: MaxConcurrent,
+}
+
+impl Default for PolicySpec {
+    fn default() -> Self {
+        PolicySpec {
+            foreign: Foreign::Report,
+            orphans: Vec::new(),
+            min_age: Span::seconds(120),
+            protect: Vec::new(),
+            max_reaps_per_minute: 30,
+            lease: Span::seconds(300),
+            on_shutdown: OnShutdown::Keep,
+            max_concurrent: MaxConcurrent::default(),
+        }
+    }
+}
+
+/// What happens to trees that we did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "DESIGN.md section 7 explains both")]
+pub enum Foreign {
+    #[default]
+    Report,
+    Reap,
+}
+
+/// What an orderly exit does to running workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnShutdown {
+    /// They go on; the next controller finds them.
+    #[default]
+    Keep,
+    /// They are stopped first.
+    Drain,
+}
+
+/// Limits on what runs at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaxConcurrent {
+    /// Turns of agents.
+    pub agents: u32,
+    /// Scripts.
+    pub scripts: u32,
+}
+
+impl Default for MaxConcurrent {
+    fn default() -> Self {
+        MaxConcurrent { agents: 8, scripts: 64 }
+    }
+}

@@ -1,0 +1,145 @@
+//! Jobs: one run of a flow each.
+
+use crate::model::{JobUid, Object, Span, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A job.
+pub type Job = Object<JobSpec, JobStatus>;
+
+/// What a person wants of a job.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct JobSpec {
+    /// The `Flow` to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow_ref: Option<String>,
+    /// Or the flow itself: a whole flow file's mapping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Value>,
+    /// Values for the flow's inputs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Value>,
+    /// What it should be doing.
+    pub state: JobState,
+    /// From its start to its end, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// How long a terminal job is kept; unset: until somebody deletes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_after_finished: Option<Span>,
+    /// Where its scripts and agents run; unset: a directory of the job's own in the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+}
+
+/// What a job should be doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum JobState {
+    /// Go on.
+    #[default]
+    Running,
+    /// Start nothing new.
+    Paused,
+    /// End.
+    Cancelled,
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub enum JobPhase {
+    /// Not begun: something is missing; the reason says what.
+    #[default]
+    Pending,
+    /// Steps run, or wait to.
+    Running,
+    /// Nothing new starts until a person acts.
+    Paused,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly; the reason says how.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+}
+
+impl JobPhase {
+    /// Whether the job has ended: it is entitled to no process.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            JobPhase::Pending | JobPhase::Running | JobPhase::Paused => false,
+            JobPhase::Succeeded | JobPhase::Failed | JobPhase::Cancelled => true,
+        }
+    }
+
+    /// As printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobPhase::Pending => "Pending",
+            JobPhase::Running => "Running",
+            JobPhase::Paused => "Paused",
+            JobPhase::Succeeded => "Succeeded",
+            JobPhase::Failed => "Failed",
+            JobPhase::Cancelled => "Cancelled",
+        }
+    }
+}
+
+/// What a job is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobStatus {
+    /// Where it is in its life.
+    pub phase: JobPhase,
+    /// One word for why, such as `Abandoned`, `StepFailed`, `NoTerminalReached`, `DeadlineExceeded`, `Escalated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The outputs of its terminal steps, once it has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Value>,
+    /// When its first pass began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it turned terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// What its runs cost together, where agents told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// The flow as it was when the job began: a later edit of the `Flow` does not change a job under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Value>,
+    /// The directory that relative paths in the flow are relative to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow_dir: Option<String>,
+    /// Further facts, each with its own clock.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One fact about an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Its name, such as `ManifestValid`.
+    pub r#type: String,
+    /// Whether it holds.
+    pub status: bool,
+    /// One word for why.
+    pub reason: String,
+    /// The same for a person.
+    pub message: String,
+    /// When it last changed.
+    pub last_transition_time: Time,
+}
+
+impl Job {
+    /// Its uid.
+    pub fn uid(&self) -> JobUid {
+        JobUid(self.metadata.uid.clone())
+    }
+}

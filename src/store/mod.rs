@@ -1,0 +1,4 @@
+//! The store.
+
+/// The store.
+pub struct Store {}
