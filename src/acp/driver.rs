@@ -1,0 +1,293 @@
+//! The task around the protocol: it reads and writes the files, answers the agent, and tells what it has come to.
+
+use crate::acp::message::{Line, Outgoing, response};
+use crate::acp::session::{At, Replay};
+use crate::acp::stdio::{Heard, LONGEST_LINE_BYTES, Stdin, Stdout};
+use crate::acp::watch::Watch;
+use crate::acp::{DriverConfig, Handshake, Progress, TurnState, Wanted, calls, outcome};
+use crate::model::{Failure, Outcome, Time};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How often files are looked at where nothing tells that they changed, and where something does.
+const UNWATCHED: Duration = Duration::from_millis(250);
+const WATCHED: Duration = Duration::from_secs(5);
+/// A process that the agent waits for is looked for this often: first, and at last.
+const WAIT_FIRST: Duration = Duration::from_millis(50);
+const WAIT_LAST: Duration = Duration::from_secs(1);
+/// How long sessions have to close before the agent sees end-of-file anyway.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A conversation with one adapter. Dropping it stops the task, and nothing else.
+pub struct Driver {
+    progress: watch::Receiver<Arc<Progress>>,
+    task: JoinHandle<()>,
+}
+
+impl Driver {
+    /// What it has come to.
+    pub fn progress(&self) -> watch::Receiver<Arc<Progress>> {
+        self.progress.clone()
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts a task (on the current tokio runtime) that talks to the adapter whose run directory is `config.dir`. `on_change` is
+/// called after each change of its progress.
+pub fn spawn_driver(
+    config: DriverConfig,
+    wanted: watch::Receiver<Wanted>,
+    on_change: impl Fn() + Send + 'static,
+) -> Driver {
+    let (sender, progress) = watch::channel(Arc::new(Progress::default()));
+    let publish = move |next: Progress| {
+        let changed = sender.send_if_modified(|now| {
+            let differs = **now != next;
+            if differs {
+                *now = Arc::new(next);
+            }
+            differs
+        });
+        if changed {
+            on_change();
+        }
+    };
+    Driver { progress, task: tokio::spawn(drive(config, wanted, publish)) }
+}
+
+async fn drive(config: DriverConfig, mut wanted: watch::Receiver<Wanted>, publish: impl Fn(Progress) + Send + 'static) {
+    let mut conversation = open(&config).await;
+    // Watched before it is read: what comes in between wakes us.
+    let watch = Watch::new(&config.dir);
+    let mut wanted_lives = true;
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        let acted = match conversation.hear_all().await {
+            Ok(()) => conversation.act(&now),
+            Err(error) => Err(error),
+        };
+        publish(conversation.progress(&now));
+        let pause = acted.map(|()| conversation.pause(&now)).unwrap_or_else(|error| {
+            tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
+            WAIT_LAST
+        });
+        let pause = pause.min(if watch.works { WATCHED } else { UNWATCHED });
+        tokio::select! {
+            () = watch.woken() => {}
+            () = tokio::time::sleep(pause) => {}
+            changed = wanted.changed(), if wanted_lives => wanted_lives = changed.is_ok(),
+        }
+    }
+}
+
+/// Waits until the run directory is there and no other driver speaks on it, and reads back what we said.
+async fn open(config: &DriverConfig) -> Conversation {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let mut replay = Replay::new(config.uid.clone());
+        let opened = Stdin::open(&config.dir, |line| match Line::parse(line) {
+            Ok(line) => replay.sent(line),
+            Err(error) => tracing::warn!(%error, dir = %config.dir.display(), "a line of stdin makes no sense; skipped"),
+        });
+        match opened {
+            Ok(Some(stdin)) => return Conversation::new(config.clone(), replay, stdin),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, dir = %config.dir.display(), "failed to open stdin; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(WAIT_LAST);
+    }
+}
+
+struct Conversation {
+    config: DriverConfig,
+    replay: Replay,
+    stdin: Stdin,
+    stdout: Stdout,
+    /// Runs whose session must not be opened.
+    refused: BTreeMap<String, Failure>,
+    /// Outcomes, once an output file was read for them.
+    outcomes: BTreeMap<String, Outcome>,
+    closing_since: Option<Instant>,
+    closed: bool,
+    wait: Duration,
+}
+
+impl Conversation {
+    fn new(config: DriverConfig, replay: Replay, stdin: Stdin) -> Conversation {
+        let stdout = Stdout::new(&config.dir);
+        Conversation {
+            closed: config.dir.join("stdin.eof").exists(),
+            config,
+            replay,
+            stdin,
+            stdout,
+            refused: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            closing_since: None,
+            wait: WAIT_FIRST,
+        }
+    }
+
+    /// To the end, before anything is said: a decision is taken on all that is known.
+    async fn hear_all(&mut self) -> io::Result<()> {
+        while self.hear()? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, wanted: &Wanted) -> io::Result<()> {
+        self.answer(wanted)?;
+        self.say(wanted)?;
+        self.leave(wanted)
+    }
+
+    fn hear(&mut self) -> io::Result<bool> {
+        let Conversation { stdout, replay, config, .. } = self;
+        stdout.read(|heard| {
+            let understood = match heard {
+                Heard::TooLong => Err(format!("it is longer than {LONGEST_LINE_BYTES} bytes")),
+                Heard::Line(line) if line.trim_ascii().is_empty() => Ok(()),
+                Heard::Line(line) => Line::parse(line).and_then(|line| replay.received(line)),
+            };
+            if let Err(error) = understood {
+                tracing::warn!(%error, adapter = %config.uid, "a line of the agent makes no sense; skipped");
+            }
+        })
+    }
+
+    fn answer(&mut self, wanted: &Wanted) -> io::Result<()> {
+        for call in self.replay.open_calls() {
+            if let Some(result) = calls::answer(&call, &self.replay, wanted, &self.config) {
+                self.append(response(&call.id, result))?;
+                self.wait = WAIT_FIRST;
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, wanted: &Wanted) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        self.refuse(wanted);
+        loop {
+            let messages = self.replay.next(wanted, &self.refused);
+            if messages.is_empty() {
+                return Ok(());
+            }
+            for message in messages {
+                self.append(message)?;
+            }
+        }
+    }
+
+    /// An agent in a directory that is not there would do its work somewhere else, or fail without saying why.
+    fn refuse(&mut self, wanted: &Wanted) {
+        self.refused.retain(|run, _| wanted.turns.iter().any(|turn| turn.run == *run));
+        for turn in &wanted.turns {
+            if !self.replay.has_session(&turn.run) && !turn.cwd.is_dir() && self.replay.handshake() == Handshake::Done {
+                let message = format!("the working directory {} is not there", turn.cwd.display());
+                self.refused.entry(turn.run.clone()).or_insert_with(|| outcome::failure("NoWorkingDirectory", message));
+            }
+        }
+    }
+
+    fn append(&mut self, message: Outgoing) -> io::Result<()> {
+        self.stdin.append(&message)?;
+        match Line::parse(message.as_bytes()) {
+            Ok(line) => self.replay.sent(line),
+            Err(error) => tracing::error!(%error, "a line of our own makes no sense"),
+        }
+        Ok(())
+    }
+
+    /// End-of-file, once every session is closed, or did not close in time.
+    fn leave(&mut self, wanted: &Wanted) -> io::Result<()> {
+        if !wanted.closing || self.closed {
+            return Ok(());
+        }
+        let since = *self.closing_since.get_or_insert_with(Instant::now);
+        if self.replay.all_closed() || since.elapsed() >= CLOSE_PATIENCE {
+            std::fs::File::create(self.config.dir.join("stdin.eof"))?;
+            self.closed = true;
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, wanted: &Wanted) -> Progress {
+        self.outcomes.retain(|run, _| wanted.turns.iter().any(|turn| turn.run == *run));
+        let mut turns = BTreeMap::new();
+        for turn in &wanted.turns {
+            let session = self.replay.session(&turn.run);
+            let state = match (self.outcomes.get(&turn.run), self.refused.get(&turn.run)) {
+                (Some(outcome), _) => TurnState::Done(outcome.clone()),
+                (None, Some(failure)) => TurnState::Done(Outcome {
+                    result: Err(failure.clone()),
+                    usage: None,
+                    cost_usd: None,
+                    session: None,
+                }),
+                (None, None) => match self.replay.at(turn) {
+                    At::Waiting => TurnState::Waiting,
+                    At::InFlight => TurnState::InFlight,
+                    At::Ended(ended) => {
+                        let outcome = outcome::of(&ended, &turn.output_mode, session);
+                        self.outcomes.insert(turn.run.clone(), outcome.clone());
+                        TurnState::Done(outcome)
+                    }
+                },
+            };
+            turns.insert(turn.run.clone(), state);
+        }
+        Progress {
+            handshake: self.handshake(),
+            turns,
+            sessions: self.replay.sessions(),
+            terminals: self.replay.terminals(),
+            closed: self.closed,
+        }
+    }
+
+    /// An agent that says nothing in time has failed; should it speak after all, it has not.
+    fn handshake(&self) -> Handshake {
+        let limit = self.config.start_timeout;
+        match self.replay.handshake() {
+            Handshake::Pending if !limit.is_zero() && self.left_of_start().is_zero() => {
+                Handshake::Failed(format!("the agent did not answer initialize within {limit}"))
+            }
+            handshake => handshake,
+        }
+    }
+
+    fn left_of_start(&self) -> Duration {
+        let now = Time(jiff::Timestamp::now().as_millisecond());
+        self.config.started_at.after(self.config.start_timeout.0).since(now)
+    }
+
+    fn pause(&mut self, wanted: &Wanted) -> Duration {
+        let mut pause = Duration::MAX;
+        if self.replay.has_open_calls() {
+            pause = self.wait;
+            self.wait = (self.wait * 2).min(WAIT_LAST);
+        }
+        if self.handshake() == Handshake::Pending && !self.config.start_timeout.is_zero() {
+            pause = pause.min(self.left_of_start() + Duration::from_millis(1));
+        }
+        if let (true, false, Some(since)) = (wanted.closing, self.closed, self.closing_since) {
+            pause = pause.min(CLOSE_PATIENCE.saturating_sub(since.elapsed()) + Duration::from_millis(1));
+        }
+        pause
+    }
+}

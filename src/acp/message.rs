@@ -1,0 +1,88 @@
+//! JSON-RPC lines: what they are, and how ours are made. Pure.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use agent_client_protocol_schema::v1::{Error, Request, RequestId, Response};
+use agent_client_protocol_schema::rpc::{JsonRpcMessage, Notification};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// One line, of either side.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Line {
+    /// A question.
+    Request { id: RequestId, method: String, params: Value },
+    /// The answer to a question of the other side.
+    Response { id: RequestId, result: Result<Value, Error> },
+    /// No answer is expected.
+    Notification { method: String, params: Value },
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default, deserialize_with = "present")]
+    id: Option<RequestId>,
+    method: Option<String>,
+    #[serde(default)]
+    params: Value,
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Value>,
+    error: Option<Error>,
+}
+
+/// `"id": null` and `"result": null` are there; a missing key is not.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl Line {
+    /// What a line says; the error is for a log.
+    pub(crate) fn parse(line: &[u8]) -> Result<Line, String> {
+        let raw: Raw = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        match raw {
+            Raw { id: Some(id), method: Some(method), params, .. } => Ok(Line::Request { id, method, params }),
+            Raw { id: None, method: Some(method), params, .. } => Ok(Line::Notification { method, params }),
+            Raw { id: Some(id), error: Some(error), .. } => Ok(Line::Response { id, result: Err(error) }),
+            Raw { id: Some(id), result: Some(result), .. } => Ok(Line::Response { id, result: Ok(result) }),
+            _ => Err("neither a request, nor a response, nor a notification".to_owned()),
+        }
+    }
+}
+
+/// A message of ours: the line without its newline.
+pub(crate) type Outgoing = String;
+
+/// A question of ours.
+pub(crate) fn request(id: &str, method: &str, params: impl Serialize) -> Outgoing {
+    line(Request { id: RequestId::Str(id.to_owned()), method: Arc::from(method), params: Some(params) })
+}
+
+/// A notification of ours.
+pub(crate) fn notification(method: &str, params: impl Serialize) -> Outgoing {
+    line(Notification { method: Arc::from(method), params: Some(params) })
+}
+
+/// An answer of ours.
+pub(crate) fn response(id: &RequestId, result: Result<Value, Error>) -> Outgoing {
+    line(Response::new(id.clone(), result))
+}
+
+#[expect(clippy::expect_used, reason = "the protocol's types and JSON values have text keys only; they always serialise")]
+fn line(message: impl Serialize) -> Outgoing {
+    serde_json::to_string(&JsonRpcMessage::wrap(message)).expect("protocol types serialise")
+}
+
+/// An id as a key.
+pub(crate) fn key(id: &RequestId) -> String {
+    match id {
+        RequestId::Null => "null".to_owned(),
+        RequestId::Number(number) => number.to_string(),
+        RequestId::Str(text) => format!("\"{text}\""),
+    }
+}
+
+/// An error with the text that the agent's user will see.
+pub(crate) fn error(code: agent_client_protocol_schema::v1::ErrorCode, message: impl Into<String>) -> Error {
+    Error::new(i32::from(code), message)
+}
