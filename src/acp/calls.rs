@@ -7,10 +7,10 @@ use crate::acp::message::error;
 use crate::acp::session::{Call, Replay};
 use crate::acp::{DriverConfig, Turn, Wanted, fs, permission, terminal};
 use agent_client_protocol_schema::v1::{
-    CLIENT_METHOD_NAMES as CLIENT, CreateTerminalRequest, CreateTerminalResponse, Error, ErrorCode, KillTerminalRequest,
-    KillTerminalResponse, ReadTextFileRequest, ReadTextFileResponse, ReleaseTerminalRequest, ReleaseTerminalResponse,
-    RequestPermissionRequest, SessionId, TerminalId, TerminalOutputRequest, WaitForTerminalExitRequest,
-    WaitForTerminalExitResponse, WriteTextFileRequest, WriteTextFileResponse,
+    CLIENT_METHOD_NAMES as CLIENT, CreateTerminalRequest, CreateTerminalResponse, Error, ErrorCode,
+    KillTerminalRequest, KillTerminalResponse, ReadTextFileRequest, ReadTextFileResponse, ReleaseTerminalRequest,
+    ReleaseTerminalResponse, RequestPermissionRequest, SessionId, TerminalId, TerminalOutputRequest,
+    WaitForTerminalExitRequest, WaitForTerminalExitResponse, WriteTextFileRequest, WriteTextFileResponse,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;

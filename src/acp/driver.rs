@@ -96,7 +96,9 @@ async fn open(config: &DriverConfig) -> Conversation {
         let mut replay = Replay::new(config.uid.clone());
         let opened = Stdin::open(&config.dir, |line| match Line::parse(line) {
             Ok(line) => replay.sent(line),
-            Err(error) => tracing::warn!(%error, dir = %config.dir.display(), "a line of stdin makes no sense; skipped"),
+            Err(error) => {
+                tracing::warn!(%error, dir = %config.dir.display(), "a line of stdin makes no sense; skipped")
+            }
         });
         match opened {
             Ok(Some(stdin)) => return Conversation::new(config.clone(), replay, stdin),

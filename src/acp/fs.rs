@@ -70,7 +70,8 @@ fn place(roots: &[PathBuf], path: &Path) -> Result<(Dir, PathBuf), Error> {
                 (true, Some(parent), Some(name)) => (parent.to_owned(), PathBuf::from(name)),
                 _ => (spelling, below.to_owned()),
             };
-            let dir = Dir::open_ambient_dir(&base, ambient_authority()).map_err(|error| failed("open", &base, &error))?;
+            let dir =
+                Dir::open_ambient_dir(&base, ambient_authority()).map_err(|error| failed("open", &base, &error))?;
             return Ok((dir, below));
         }
     }
@@ -150,7 +151,11 @@ mod tests {
             (Some(1), Some(0), ""),
         ];
         for (line, limit, expected) in cases {
-            assert_eq!(read(&place.roots(), &place.cwd.join("a.txt"), line, limit).unwrap(), expected, "{line:?} {limit:?}");
+            assert_eq!(
+                read(&place.roots(), &place.cwd.join("a.txt"), line, limit).unwrap(),
+                expected,
+                "{line:?} {limit:?}"
+            );
         }
     }
 

@@ -2,8 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use agent_client_protocol_schema::v1::{Error, Request, RequestId, Response};
 use agent_client_protocol_schema::rpc::{JsonRpcMessage, Notification};
+use agent_client_protocol_schema::v1::{Error, Request, RequestId, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -68,7 +68,10 @@ pub(crate) fn response(id: &RequestId, result: Result<Value, Error>) -> Outgoing
     line(Response::new(id.clone(), result))
 }
 
-#[expect(clippy::expect_used, reason = "the protocol's types and JSON values have text keys only; they always serialise")]
+#[expect(
+    clippy::expect_used,
+    reason = "the protocol's types and JSON values have text keys only; they always serialise"
+)]
 fn line(message: impl Serialize) -> Outgoing {
     serde_json::to_string(&JsonRpcMessage::wrap(message)).expect("protocol types serialise")
 }

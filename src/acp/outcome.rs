@@ -33,7 +33,9 @@ pub(crate) fn of(ended: &Ended, mode: &OutputMode, session: Option<&str>) -> Out
 fn stop(response: &Value, said: &Said) -> Result<(), Failure> {
     let reason = match serde_json::from_value::<PromptResponse>(response.clone()) {
         Ok(response) => response.stop_reason,
-        Err(error) => return Err(failure("AgentError", format!("the answer to session/prompt makes no sense: {error}"))),
+        Err(error) => {
+            return Err(failure("AgentError", format!("the answer to session/prompt makes no sense: {error}")));
+        }
     };
     match reason {
         StopReason::EndTurn => Ok(()),
@@ -48,7 +50,9 @@ fn stop(response: &Value, said: &Said) -> Result<(), Failure> {
             let text = "the turn reached its limit of requests to the model".to_owned();
             Err(failure("MaxTurnRequests", with_last_words(text, said)))
         }
-        other => Err(failure("AgentError", format!("the agent stopped for a reason that is not known here: {other:?}"))),
+        other => {
+            Err(failure("AgentError", format!("the agent stopped for a reason that is not known here: {other:?}")))
+        }
     }
 }
 
@@ -83,7 +87,10 @@ fn output_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let file = std::fs::File::open(path).map_err(missing)?;
     file.take(LARGEST_OUTPUT_BYTES + 1).read_to_end(&mut bytes).map_err(missing)?;
     if bytes.len() as u64 > LARGEST_OUTPUT_BYTES {
-        return Err(failure("OutputInvalid", format!("the output file {shown} is larger than {LARGEST_OUTPUT_BYTES} bytes")));
+        return Err(failure(
+            "OutputInvalid",
+            format!("the output file {shown} is larger than {LARGEST_OUTPUT_BYTES} bytes"),
+        ));
     }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),

@@ -4,7 +4,8 @@
 
 use crate::model::Permissions;
 use agent_client_protocol_schema::v1::{
-    PermissionOption, PermissionOptionKind, RequestPermissionOutcome, RequestPermissionResponse, SelectedPermissionOutcome,
+    PermissionOption, PermissionOptionKind, RequestPermissionOutcome, RequestPermissionResponse,
+    SelectedPermissionOutcome,
 };
 
 /// The answer to a request that offers `options`. One time is preferred to always: each request is then seen in the

@@ -10,13 +10,15 @@ use crate::acp::{Handshake, TerminalWanted, Turn, Wanted};
 use crate::model::{Failure, WorkloadUid};
 use agent_client_protocol_schema::ProtocolVersion;
 use agent_client_protocol_schema::v1::{
-    AGENT_METHOD_NAMES as AGENT, AgentCapabilities, CLIENT_METHOD_NAMES as CLIENT, CancelNotification, ClientCapabilities,
-    CloseSessionRequest, ContentBlock, CreateTerminalRequest, Error, ErrorCode, FileSystemCapabilities, Implementation,
-    InitializeRequest, InitializeResponse, NewSessionRequest, NewSessionResponse, PromptRequest, RequestId,
-    SessionConfigOptionCategory, SessionNotification, SessionUpdate, SetSessionConfigOptionRequest,
+    AGENT_METHOD_NAMES as AGENT, AgentCapabilities, CLIENT_METHOD_NAMES as CLIENT, CancelNotification,
+    ClientCapabilities, CloseSessionRequest, ContentBlock, CreateTerminalRequest, Error, ErrorCode,
+    FileSystemCapabilities, Implementation, InitializeRequest, InitializeResponse, NewSessionRequest,
+    NewSessionResponse, PromptRequest, RequestId, SessionConfigOptionCategory, SessionNotification, SessionUpdate,
+    SetSessionConfigOptionRequest,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -85,10 +87,13 @@ pub(crate) struct Said {
 
 /// How far a turn is, by the protocol.
 #[derive(Debug, PartialEq)]
-pub(crate) enum At {
+pub(crate) enum At<'a> {
+    /// It was not asked yet.
     Waiting,
+    /// It was asked, and is not answered.
     InFlight,
-    Ended(Ended),
+    /// It ended.
+    Ended(Cow<'a, Ended>),
 }
 
 /// A question of the agent that we did not answer yet.
@@ -200,7 +205,8 @@ impl Replay {
         }
         let Ok(SessionNotification { session_id, update, .. }) = serde_json::from_value(params) else { return };
         let session = session_id.0.to_string();
-        let ended = self.run_of_session.get(&session).and_then(|run| self.runs.get(run)).is_some_and(|run| run.ended.is_some());
+        let ended =
+            self.run_of_session.get(&session).and_then(|run| self.runs.get(run)).is_some_and(|run| run.ended.is_some());
         if ended {
             return;
         }
@@ -249,7 +255,9 @@ impl Replay {
             return;
         }
         let id = call.params.get("terminalId").and_then(Value::as_str);
-        let Some(terminal) = self.terminals.iter_mut().find(|terminal| Some(terminal.wanted.id.as_str()) == id) else { return };
+        let Some(terminal) = self.terminals.iter_mut().find(|terminal| Some(terminal.wanted.id.as_str()) == id) else {
+            return;
+        };
         terminal.wanted.kill |= call.method == CLIENT.terminal_kill;
         terminal.wanted.released |= call.method == CLIENT.terminal_release;
     }
@@ -321,24 +329,25 @@ impl Replay {
     }
 
     /// How far a turn is.
-    pub(crate) fn at(&self, turn: &Turn) -> At {
+    pub(crate) fn at(&self, turn: &Turn) -> At<'_> {
         let Some(run) = self.runs.get(&turn.run) else { return At::Waiting };
         if let Some(ended) = &run.ended {
-            return At::Ended(ended.clone());
+            return At::Ended(Cow::Borrowed(ended));
         }
         if self.has_asked("prompt", &turn.run) {
             return At::InFlight;
         }
         let failed = |reason: &str, message: String| {
-            At::Ended(Ended::Failed(Failure { reason: reason.to_owned(), message }))
+            At::Ended(Cow::Owned(Ended::Failed(Failure { reason: reason.to_owned(), message })))
         };
         match (&turn.model, &run.opened) {
             _ if self.has_asked("close", &turn.run) => {
                 failed("AgentCancelled", "its session was closed before it was asked".to_owned())
             }
-            (Some(model), Some(Opened { model_option: None, .. })) => {
-                failed("ModelUnavailable", format!("the agent offers no choice of a model, and the step wants `{model}`"))
-            }
+            (Some(model), Some(Opened { model_option: None, .. })) => failed(
+                "ModelUnavailable",
+                format!("the agent offers no choice of a model, and the step wants `{model}`"),
+            ),
             _ => At::Waiting,
         }
     }
@@ -425,7 +434,8 @@ fn initialize() -> Outgoing {
 }
 
 fn handshake(result: Result<Value, Error>) -> Result<AgentCapabilities, String> {
-    let result = result.map_err(|error| format!("the agent answered initialize with an error: {}", in_words(&error)))?;
+    let result =
+        result.map_err(|error| format!("the agent answered initialize with an error: {}", in_words(&error)))?;
     let response: InitializeResponse = serde_json::from_value(result)
         .map_err(|error| format!("the agent's answer to initialize makes no sense: {error}"))?;
     if response.protocol_version != ProtocolVersion::V1 {
@@ -445,15 +455,15 @@ fn opened(result: Result<Value, Error>) -> Result<Opened, Failure> {
         .iter()
         .find(|option| option.category == Some(SessionConfigOptionCategory::Model))
         .or_else(|| options.iter().find(|option| &*option.id.0 == "model"));
-    Ok(Opened {
-        session: response.session_id.0.to_string(),
-        model_option: model.map(|option| option.id.0.to_string()),
-    })
+    Ok(Opened { session: response.session_id.0.to_string(), model_option: model.map(|option| option.id.0.to_string()) })
 }
 
 fn agent_error(what: &str, error: &Error) -> Failure {
     let message = format!("the agent answered the request for {what} with an error: {}", in_words(error));
-    Failure { reason: if error.code == ErrorCode::AuthRequired { "AuthRequired" } else { "AgentError" }.to_owned(), message }
+    Failure {
+        reason: if error.code == ErrorCode::AuthRequired { "AuthRequired" } else { "AgentError" }.to_owned(),
+        message,
+    }
 }
 
 /// An error with its details, where they are short.
