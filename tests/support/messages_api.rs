@@ -147,9 +147,11 @@ impl MessagesApi {
         }
     }
 
-    /// How many requests put a prompt that contains `part` to the model (results of tools do not count again).
+    /// How many requests put a prompt that contains `part` to the model. Results of tools do not count again, nor does what
+    /// the agent asks for itself.
     pub fn asked(&self, part: &str) -> usize {
-        self.script(|script| script.requests.iter().filter(|request| prompt(request).contains(part)).count())
+        let asks = |request: &&Value| !is_aside(request) && prompt(request).contains(part);
+        self.script(|script| script.requests.iter().filter(asks).count())
     }
 
     /// Every request, in order.
@@ -191,6 +193,10 @@ async fn messages(State(shared): State<Arc<Shared>>, body: String) -> Response {
     let (reply, delay) = {
         let mut script = shared.script.lock().expect("no holder panics");
         script.requests.push(request.clone());
+        if is_aside(&request) {
+            drop(script);
+            return answer(&request, Reply::Text("a title".to_owned()));
+        }
         let prompt = prompt(&request);
         let by_prompt = script.by_prompt.iter().find(|(part, _)| prompt.contains(part.as_str()));
         let text = by_prompt.map_or(&script.default, |(_, text)| text).clone();
@@ -202,6 +208,15 @@ async fn messages(State(shared): State<Arc<Shared>>, body: String) -> Response {
         let mut held = shared.held.subscribe();
         let _ = held.wait_for(|held| !held).await;
     }
+    answer(&request, reply)
+}
+
+/// The agent asks for things of its own too, such as a title for the session: those requests offer the model no tools.
+fn is_aside(request: &Value) -> bool {
+    request["tools"].as_array().is_none_or(Vec::is_empty)
+}
+
+fn answer(request: &Value, reply: Reply) -> Response {
     let (block, stop_reason) = match reply {
         Reply::Text(text) => (json!({"type": "text", "text": text}), "end_turn"),
         Reply::Tool { name, input } => {
@@ -209,24 +224,22 @@ async fn messages(State(shared): State<Arc<Shared>>, body: String) -> Response {
         }
     };
     if request.get("stream").and_then(Value::as_bool) == Some(true) {
-        ([(CONTENT_TYPE, "text/event-stream")], stream(&request, &block, stop_reason)).into_response()
+        ([(CONTENT_TYPE, "text/event-stream")], stream(request, &block, stop_reason)).into_response()
     } else {
-        axum::Json(message(&request, &[block], Some(stop_reason))).into_response()
+        axum::Json(message(request, &[block], Some(stop_reason))).into_response()
     }
 }
 
-/// The text of the last message, if it is a user's prompt.
+/// What the user says after the model's last message. (The agent may put messages of its own, role `system`, behind it.)
 fn prompt(request: &Value) -> String {
-    let last = request.pointer("/messages").and_then(Value::as_array).and_then(|messages| messages.last());
-    let content = last.filter(|message| message["role"] == "user").map(|message| &message["content"]);
-    match content {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(blocks)) => {
-            let texts = blocks.iter().filter_map(|block| block["text"].as_str());
-            texts.collect::<Vec<_>>().join("\n")
-        }
-        _ => String::new(),
+    let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let news = messages.iter().rev().take_while(|message| message["role"] != "assistant");
+    let mut texts = Vec::new();
+    for content in news.filter(|message| message["role"] == "user").map(|message| &message["content"]) {
+        texts.extend(content.as_str());
+        texts.extend(content.as_array().into_iter().flatten().filter_map(|block| block["text"].as_str()));
     }
+    texts.join("\n")
 }
 
 fn message(request: &Value, content: &[Value], stop_reason: Option<&str>) -> Value {
