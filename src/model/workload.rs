@@ -89,6 +89,9 @@ pub struct WorkloadSpec {
     pub command: Vec<String>,
     /// The environment, over the controller's own.
     pub env: BTreeMap<String, EnvValue>,
+    /// Files that are put into its run directory before it starts, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// The working directory; made if it is not there.
     pub cwd: String,
     /// Between Ask and Terminate.

@@ -84,6 +84,8 @@ pub enum Action {
         message: String,
         /// Whom to signal.
         targets: Vec<ProcId>,
+        /// The memory that its processes hold, in bytes.
+        held_bytes: u64,
     },
     /// The stage is recorded and what it does may not have been done: do it (again).
     Send {

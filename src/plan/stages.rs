@@ -119,7 +119,8 @@ fn stop(stage: Stage, cause: Cause, why: &str, case: Case<'_>) -> Line {
     let targets = targets_of(stage, case);
     let message = why.to_owned();
     let reason = format!("unwanted: {why}");
-    Line::Act(Action::Stop { stage, cause, message, targets }, reason)
+    let held_bytes = case.living().map(|process| process.rss_bytes).sum();
+    Line::Act(Action::Stop { stage, cause, message, targets, held_bytes }, reason)
 }
 
 /// Whom a stage signals. The shim ends by itself when the others have; it is killed only when it alone is left.
