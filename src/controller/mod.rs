@@ -239,6 +239,7 @@ impl Controller {
         let observed = self.eyes.look(now, &interested.unwrap_or_default());
         let desired = self.store.snapshot()?;
         self.hands.set_lease(desired.policy.lease.0);
+        self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
         if self.settle(&desired, &observed, now)? {
             return Ok(Outcome::Again);
@@ -281,7 +282,6 @@ impl Controller {
 
     /// Takes the jobs as far as they go; true: something was written, and what is to be done now shows in a new look.
     fn settle(&mut self, desired: &Snapshot, observed: &Observed, now: Time) -> Result<bool, StoreError> {
-        self.flows.retain(desired);
         let world = World {
             desired,
             observed,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Compiled flows of active jobs. A cache: it may be dropped at any moment.
 #[derive(Default)]
 pub(super) struct Flows {
-    by_job: HashMap<(JobUid, u64), Arc<Flow>>,
+    by_job: HashMap<JobUid, Arc<Flow>>,
 }
 
 /// What settling needs beside the jobs.
@@ -296,9 +296,10 @@ fn source_of<'a>(job: &'a Job, desired: &'a Snapshot) -> Option<(&'a Value, Opti
 }
 
 fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
-    let pinned = job.status.flow.is_some();
-    let key = (job.uid(), if pinned { 0 } else { job.metadata.resource_version });
-    if pinned && let Some(flow) = flows.by_job.get(&key) {
+    // Until it is pinned, the flow may still change.
+    if job.status.flow.is_some()
+        && let Some(flow) = flows.by_job.get(&job.uid())
+    {
         return Ok(flow.clone());
     }
     let Some((value, _)) = source_of(job, desired) else {
@@ -312,7 +313,7 @@ fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>
     match compiled.flow {
         Some(flow) => {
             let flow = Arc::new(flow);
-            flows.by_job.insert((job.uid(), 0), flow.clone());
+            flows.by_job.insert(job.uid(), flow.clone());
             Ok(flow)
         }
         None => {
@@ -323,14 +324,19 @@ fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>
 }
 
 impl Flows {
-    /// Forgets the flows of jobs that are not active.
-    pub(super) fn retain(&mut self, desired: &Snapshot) {
-        self.by_job.retain(|(uid, _), _| desired.jobs.contains_key(uid));
+    /// Compiles the flows of all active jobs that are under way. A driver that did not know a job's turn would take it for
+    /// cancelled.
+    pub(super) fn fill(&mut self, desired: &Snapshot) {
+        self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
+        for job in desired.jobs.values().filter(|job| job.status.flow.is_some()) {
+            // What cannot be compiled is told when the job is settled.
+            let _ = flow_of(job, desired, self);
+        }
     }
 
     /// The flow of this job, if it has been compiled.
     pub(super) fn get(&self, job: &JobUid) -> Option<Arc<Flow>> {
-        self.by_job.get(&(job.clone(), 0)).cloned()
+        self.by_job.get(job).cloned()
     }
 }
 
