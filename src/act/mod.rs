@@ -122,12 +122,7 @@ impl Hands {
 
     /// Whether nothing is under way.
     pub fn idle(&self) -> bool {
-        self.acts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_workload
-            .values()
-            .all(|act| act.in_flight.is_none())
+        self.acts.lock().unwrap_or_else(PoisonError::into_inner).by_workload.values().all(|act| act.in_flight.is_none())
     }
 
     /// Forgets what was done to workloads that nobody sees any more.

@@ -2,8 +2,8 @@
 
 use super::{ActError, Tools, row};
 use crate::model::{
-    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, ProcId, Stage, Time, WorkloadPhase,
-    WorkloadSpec, WorkloadStatus, WorkloadUid,
+    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, ProcId, Stage, Time, WorkloadPhase, WorkloadSpec,
+    WorkloadStatus, WorkloadUid,
 };
 use crate::store::Txn;
 use serde_json::{Value, json};

@@ -19,12 +19,7 @@ pub(super) struct Sent {
 ///
 /// # Errors
 /// The first refusal of the system; the others were signalled all the same.
-pub(super) fn send(
-    _tools: &Tools,
-    uid: &WorkloadUid,
-    signal: Signal,
-    targets: &[ProcId],
-) -> Result<Sent, OsError> {
+pub(super) fn send(_tools: &Tools, uid: &WorkloadUid, signal: Signal, targets: &[ProcId]) -> Result<Sent, OsError> {
     let mut sent = Sent::default();
     let mut refused = None;
     for target in targets {

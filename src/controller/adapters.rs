@@ -147,9 +147,8 @@ impl Adapters {
         let text = match &agent.prompt {
             Prompt::Text(text) => text.clone(),
             Prompt::File(file) => {
-                let path = job.status.flow_dir.as_deref().map_or_else(|| PathBuf::from(file), |dir| {
-                    Path::new(dir).join(file)
-                });
+                let path =
+                    job.status.flow_dir.as_deref().map_or_else(|| PathBuf::from(file), |dir| Path::new(dir).join(file));
                 match std::fs::read_to_string(&path) {
                     Ok(text) => text,
                     Err(error) => return Some(Err(format!("failed to read prompt_file {}: {error}", path.display()))),
@@ -226,9 +225,7 @@ impl Adapters {
 fn output_path(given: Option<&str>, cwd: &Path, state_dir: &StateDir, job: &Job, run: &StepRun) -> PathBuf {
     match given {
         Some(path) => cwd.join(flow::substitute(path, &run.spec.inputs)),
-        None => {
-            state_dir.job(&job.uid()).join("outputs").join(format!("{}.{}.json", run.spec.step, run.spec.attempt))
-        }
+        None => state_dir.job(&job.uid()).join("outputs").join(format!("{}.{}.json", run.spec.step, run.spec.attempt)),
     }
 }
 
@@ -240,5 +237,8 @@ fn output_block(step: &Step, path: &Path) -> String {
     } else {
         format!("a JSON object with the keys {}", keys.join(", "))
     };
-    format!("\n\n---\nBefore you finish, write {what}, and nothing else, to this file:\noutput file: {}\n", path.display())
+    format!(
+        "\n\n---\nBefore you finish, write {what}, and nothing else, to this file:\noutput file: {}\n",
+        path.display()
+    )
 }

@@ -46,7 +46,14 @@ impl<'a> Admission<'a> {
     }
 
     /// Gives the pending run at `index` a workload, if there is a place; or fails it, if it can never have one.
-    pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut [StepRun], index: usize, events: &mut Vec<Event>) {
+    pub(super) fn admit(
+        &mut self,
+        flow: &Flow,
+        job: &Job,
+        runs: &mut [StepRun],
+        index: usize,
+        events: &mut Vec<Event>,
+    ) {
         let Some(run) = runs.get_mut(index) else { return };
         let Some(step) = flow.steps.get(&run.spec.step) else { return };
         let limits = self.world.desired.policy.max_concurrent;

@@ -8,11 +8,7 @@ const ECHO: &str = "tenure-echo";
 
 /// Launch commands and signatures; source: the agents' documentation and acpx's registry of 2026-11.
 const BUILT_IN: [(&str, &[&str], &[&str]); 4] = [
-    (
-        "claude",
-        &["npx", "-y", "@agentclientprotocol/claude-agent-acp"],
-        &["claude-agent-acp", "claude-code-acp"],
-    ),
+    ("claude", &["npx", "-y", "@agentclientprotocol/claude-agent-acp"], &["claude-agent-acp", "claude-code-acp"]),
     ("codex", &["npx", "-y", "@agentclientprotocol/codex-acp"], &["codex-acp"]),
     ("gemini", &["gemini", "--acp"], &["gemini"]),
     ("echo", &[ECHO], &[ECHO]),

@@ -188,8 +188,7 @@ impl Sync<'_> {
             if let Some(stored) = self.store.get(*kind, object_name)? {
                 let text = format!("{} gives it no more", self.dir.join(name).display());
                 self.event(*kind, object_name, EventType::Normal, "Removed", text);
-                self.txn =
-                    std::mem::take(&mut self.txn).delete(*kind, object_name, stored.meta().resource_version);
+                self.txn = std::mem::take(&mut self.txn).delete(*kind, object_name, stored.meta().resource_version);
             }
         }
         Ok(())

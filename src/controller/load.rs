@@ -42,7 +42,9 @@ pub fn load_text(file: &str, text: &[u8], dir: Option<&Path>) -> Loaded {
             match (&document.kind, &document.object) {
                 (DocumentKind::BareFlow, _) => (Some(&document.value), Vec::new()),
                 (DocumentKind::Object(_), Some(AnyObject::Flow(flow))) => (Some(&flow.spec), key(&["spec"])),
-                (DocumentKind::Object(_), Some(AnyObject::Job(job))) => (job.spec.flow.as_ref(), key(&["spec", "flow"])),
+                (DocumentKind::Object(_), Some(AnyObject::Job(job))) => {
+                    (job.spec.flow.as_ref(), key(&["spec", "flow"]))
+                }
                 (DocumentKind::Object(_), _) => (None, Vec::new()),
             };
         if let Some(value) = flow_value {

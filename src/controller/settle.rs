@@ -6,8 +6,8 @@ use super::admit::Admission;
 use super::outcome;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, Cause, EnvValue, Event, EventType, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome, Reading,
-    RunPhase, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, Cause, EnvValue, Event, EventType, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
+    Reading, RunPhase, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::store::Txn;
