@@ -108,6 +108,8 @@ impl Eyes {
             }
         }
         self.ends(&mut seen, interested);
+        // What an earlier pass of this look saw, and nothing is left of.
+        seen.retain(|_, workload| *workload != SeenWorkload::default());
         Ok(seen)
     }
 

@@ -8,6 +8,8 @@ mod state_dir;
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::*;
 #[cfg(target_os = "linux")]
