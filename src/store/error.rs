@@ -105,8 +105,8 @@ pub enum StoreError {
     },
     /// A stored row that can not be understood.
     #[error(
-        "the row of {kind} {name} in {} can not be understood ({message}): nothing will be reaped while it is there; mend it or \
-         delete it with `sqlite3`", path.display()
+        "the row of {kind} {name} in {} can not be understood ({message}): nothing is reaped while an object's row is bad; mend \
+         it, or delete it, with `sqlite3`", path.display()
     )]
     BadRow {
         /// The file.

@@ -6,6 +6,16 @@ use rusqlite::{Connection, params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// What the controller still has something to do with. Through the partial index.
+pub(super) const ACTIVE: &str = "active = 1";
+
+/// What an active job did already.
+pub(super) const ENDED_RUNS_OF_ACTIVE_JOBS: &str = "kind = 'StepRun' AND active = 0 AND owner IN \
+     (SELECT uid FROM objects WHERE kind = 'Job' AND active = 1)";
+
+/// A job, ended or not.
+pub(super) const JOB_OF_UID: &str = "uid = ?1 AND kind = 'Job'";
+
 impl Store {
     /// What should be: all that is active, and the jobs that it refers to. The same `Arc` for as long as nothing changed, by
     /// whomever.
@@ -32,16 +42,14 @@ impl Store {
             revision: rows::revision(connection).map_err(|error| self.sqlite(error))?,
             ..Snapshot::default()
         };
-        for object in self.objects_on(connection, "active = 1", [])? {
+        for object in self.objects_on(connection, ACTIVE, [])? {
             add(&mut snapshot, object);
         }
-        let ended_runs_of_active_jobs = "kind = 'StepRun' AND active = 0 AND owner IN \
-             (SELECT uid FROM objects WHERE kind = 'Job' AND active = 1)";
-        for object in self.objects_on(connection, ended_runs_of_active_jobs, [])? {
+        for object in self.objects_on(connection, ENDED_RUNS_OF_ACTIVE_JOBS, [])? {
             add(&mut snapshot, object);
         }
         for owner in owners(&snapshot) {
-            for object in self.objects_on(connection, "uid = ?1 AND kind = 'Job'", params![owner.as_str()])? {
+            for object in self.objects_on(connection, JOB_OF_UID, params![owner.as_str()])? {
                 add(&mut snapshot, object);
             }
         }

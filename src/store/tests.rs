@@ -403,3 +403,41 @@ fn a_store_that_was_removed_while_open_is_not_an_empty_store() {
     fs::write(&path, "").unwrap();
     assert!(matches!(store.commit(Txn::new().put(AnyObject::Job(job("b"))), NOW), Err(StoreError::Gone { .. })));
 }
+
+#[test]
+fn a_pass_reads_through_indexes_only() {
+    let (_dir, path) = scratch();
+    drop(Store::open(&path).unwrap());
+    let connection = stranger(&path);
+    for condition in [snapshot::ACTIVE, snapshot::ENDED_RUNS_OF_ACTIVE_JOBS, snapshot::JOB_OF_UID] {
+        let query = format!("EXPLAIN QUERY PLAN SELECT {} FROM objects WHERE {condition}", rows::OBJECT);
+        let mut statement = connection.prepare(&query).unwrap();
+        let parameters = vec!["x"; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        let by_what_is_alive = |step: &String| {
+            ["objects_active", "objects_owner", "(uid=?)", "LIST SUBQUERY"].iter().any(|good| step.contains(good))
+        };
+        assert!(steps.iter().all(by_what_is_alive), "{condition}: {steps:?}");
+    }
+}
+
+#[test]
+fn writers_and_readers_of_many_threads_get_along() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let job = put_job(store, job(&format!("{thread}-{number}")));
+                    let snapshot = store.snapshot().unwrap();
+                    assert!(snapshot.revision >= job.metadata.resource_version);
+                    assert_eq!(snapshot.jobs.len() as u64, snapshot.revision);
+                }
+            });
+        }
+    });
+    assert_eq!(store.revision().unwrap(), 40);
+}
