@@ -246,7 +246,7 @@ impl Controller {
         }
         let bounds = self.bounds(&desired, &observed);
         let plan = plan::diff(&desired, &observed, &self.hands.acts(), &bounds, now);
-        plan::check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: os::user() })?;
+        plan::check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: os::effective_uid() })?;
         for (uid, action, reason) in plan.actions() {
             tracing::debug!(workload = %uid, action = action.as_str(), reason, "acting");
             self.hands.submit(uid, action.clone());

@@ -61,6 +61,11 @@ impl Eyes {
         Eyes { state, instance, cgroups, table: ProcessTable::new(), looks: 0, host: None }
     }
 
+    /// The number that the next look will have.
+    pub fn next_look(&self) -> u64 {
+        self.looks + 1
+    }
+
     /// Looks at the host. `interested`: the workloads whose end matters though their run directory may be gone (those that are not
     /// stopped): of these, and only these, the log directory is asked for an `exit.json`.
     pub fn look(&mut self, now: Time, interested: &BTreeSet<WorkloadUid>) -> Observed {

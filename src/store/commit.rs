@@ -13,6 +13,8 @@ pub struct Txn {
     pub deletes: Vec<(Kind, String, u64)>,
     /// What to remember about it.
     pub events: Vec<Event>,
+    /// Notes of the controller's own, by key: see [`Store::note`].
+    pub notes: Vec<(String, String)>,
 }
 
 impl Txn {
@@ -39,11 +41,20 @@ impl Txn {
         self
     }
 
+    /// And with this note, in place of the one of its key.
+    pub fn note(mut self, key: impl Into<String>, value: impl Into<String>) -> Txn {
+        self.notes.push((key.into(), value.into()));
+        self
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.deletes.is_empty() && self.events.is_empty()
+        self.puts.is_empty() && self.deletes.is_empty() && self.events.is_empty() && self.notes.is_empty()
     }
 }
+
+/// What sets the keys of notes apart from those of the store itself.
+pub(super) const NOTE: &str = "note/";
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +95,11 @@ impl Store {
         }
         for event in &txn.events {
             self.insert_event(&connection, event)?;
+            changed = true;
+        }
+        for (key, value) in &txn.notes {
+            let query = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            connection.execute(query, [format!("{NOTE}{key}").as_str(), value]).map_err(sqlite)?;
             changed = true;
         }
         if !changed {

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,6 +33,20 @@ pub fn self_id() -> Result<ProcId, OsError> {
         what: format!("pid {}: is /proc that of another pid namespace?", stat.pid),
     })?;
     Ok(ProcId { pid, start: stat.start })
+}
+
+/// This process and every process above it: whoever they are, a controller that signalled one of them would end itself.
+pub fn self_and_ancestors() -> Result<BTreeSet<Pid>, OsError> {
+    let mut line = BTreeSet::new();
+    let mut next = Some(self_id()?.pid);
+    while let Some(pid) = next {
+        // A pid that comes up twice was used again while we read: the line above it is not ours.
+        if !line.insert(pid) {
+            break;
+        }
+        next = read_stat(Path::new(&format!("/proc/{pid}/stat")))?.and_then(|stat| stat.parent);
+    }
+    Ok(line)
 }
 
 /// When the process with this pid started; `None`: there is none. One that has ended and was not collected is there.
