@@ -13,6 +13,8 @@ pub struct Txn {
     pub deletes: Vec<(Kind, String, u64)>,
     /// What to remember about it.
     pub events: Vec<Event>,
+    /// Notes that the controller keeps for itself, by key: [`Store::meta`] reads them.
+    pub notes: Vec<(String, String)>,
 }
 
 impl Txn {
@@ -39,9 +41,15 @@ impl Txn {
         self
     }
 
+    /// And with this note, in the place of an earlier one of its key.
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<String>) -> Txn {
+        self.notes.push((key.into(), value.into()));
+        self
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.deletes.is_empty() && self.events.is_empty()
+        self.puts.is_empty() && self.deletes.is_empty() && self.events.is_empty() && self.notes.is_empty()
     }
 }
 
@@ -85,6 +93,9 @@ impl Store {
         for event in &txn.events {
             self.insert_event(&connection, event)?;
             changed = true;
+        }
+        for (key, value) in &txn.notes {
+            changed |= rows::set_note(&connection, key, value).map_err(sqlite)?;
         }
         if !changed {
             return Ok(Committed { revision: before, objects });
