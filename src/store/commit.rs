@@ -13,7 +13,7 @@ pub struct Txn {
     pub deletes: Vec<(Kind, String, u64)>,
     /// What to remember about it.
     pub events: Vec<Event>,
-    /// Notes of the controller's own, by key: see [`Store::note`].
+    /// Notes that the controller keeps for itself, by key: [`Store::meta`] reads them.
     pub notes: Vec<(String, String)>,
 }
 
@@ -41,8 +41,8 @@ impl Txn {
         self
     }
 
-    /// And with this note, in place of the one of its key.
-    pub fn note(mut self, key: impl Into<String>, value: impl Into<String>) -> Txn {
+    /// And with this note, in the place of an earlier one of its key.
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<String>) -> Txn {
         self.notes.push((key.into(), value.into()));
         self
     }
@@ -52,9 +52,6 @@ impl Txn {
         self.puts.is_empty() && self.deletes.is_empty() && self.events.is_empty() && self.notes.is_empty()
     }
 }
-
-/// What sets the keys of notes apart from those of the store itself.
-pub(super) const NOTE: &str = "note/";
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,9 +95,7 @@ impl Store {
             changed = true;
         }
         for (key, value) in &txn.notes {
-            let query = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-            connection.execute(query, [format!("{NOTE}{key}").as_str(), value]).map_err(sqlite)?;
-            changed = true;
+            changed |= rows::set_note(&connection, key, value).map_err(sqlite)?;
         }
         if !changed {
             return Ok(Committed { revision: before, objects });

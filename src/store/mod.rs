@@ -49,6 +49,8 @@ struct Reader {
     /// The last snapshot, with the `data_version` that it was read at. The reader never writes, so that number changes with
     /// every commit, our own writer's too.
     cached: Option<(i64, Arc<Snapshot>)>,
+    /// The `data_version` at which there were no orphans: while it holds there are none, and nobody needs to search.
+    no_orphans: Option<i64>,
 }
 
 impl Store {

@@ -102,7 +102,7 @@ impl Store {
             file: identity(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?,
             instance,
             writer: writer.map(Mutex::new),
-            reader: Mutex::new(Reader { connection, cached: None }),
+            reader: Mutex::new(Reader { connection, cached: None, no_orphans: None }),
             revisions: watch::Sender::new(revision),
         })
     }

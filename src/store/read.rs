@@ -49,6 +49,38 @@ impl Store {
         self.objects("owner = ?1 ORDER BY kind, name", params![job.as_str()])
     }
 
+    /// What jobs that are no more have left: final runs, and stopped workloads without any owner that exists. At most `limit`.
+    pub fn orphans(&self, limit: usize) -> Result<Vec<AnyObject>, StoreError> {
+        let mut reader = self.reader();
+        let sqlite = |error| self.sqlite(error);
+        // Before the search: a commit that comes between makes the next call search again.
+        let version = data_version(&reader.connection).map_err(sqlite)?;
+        if reader.no_orphans == Some(version) {
+            return Ok(Vec::new());
+        }
+        let query = format!("SELECT {} FROM objects WHERE {LEFT_BEHIND}", rows::OBJECT);
+        let mut statement = reader.connection.prepare_cached(&query).map_err(sqlite)?;
+        let mut found = statement.query([]).map_err(sqlite)?;
+        let mut orphans = Vec::new();
+        while let Some(row) = found.next().map_err(sqlite)?
+            && orphans.len() < limit
+        {
+            let object = rows::object(&self.path, row)?;
+            if !has_other_owner(&reader.connection, &object).map_err(sqlite)? {
+                orphans.push(object);
+            }
+        }
+        drop(found);
+        drop(statement);
+        reader.no_orphans = (limit > 0 && orphans.is_empty()).then_some(version);
+        Ok(orphans)
+    }
+
+    /// The note of this key ([`super::Txn::meta`]).
+    pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        rows::note(&self.reader().connection, key).map_err(|error| self.sqlite(error))
+    }
+
     /// The names and revisions of all objects of this kind: what it takes to see which of them changed.
     pub fn versions(&self, kind: Kind) -> Result<Vec<Version>, StoreError> {
         let reader = self.reader();
@@ -138,6 +170,23 @@ impl Store {
         }
         Ok(objects)
     }
+}
+
+/// Inactive rows whose (first) owner does not exist. By way of the owners, of which there are fewer than rows.
+const LEFT_BEHIND: &str = "active = 0 AND owner IN (SELECT owner FROM \
+     (SELECT DISTINCT owner FROM objects WHERE owner IS NOT NULL) AS all_owners \
+     WHERE NOT EXISTS (SELECT 1 FROM objects AS job WHERE job.uid = all_owners.owner))";
+
+/// Whether any owner of a workload exists: the column knows the first one only.
+fn has_other_owner(connection: &rusqlite::Connection, object: &AnyObject) -> rusqlite::Result<bool> {
+    let AnyObject::Workload(workload) = object else { return Ok(false) };
+    let mut statement = connection.prepare_cached("SELECT 1 FROM objects WHERE uid = ?1")?;
+    for owner in &workload.spec.owners {
+        if statement.exists([owner.uid.as_str()])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// SQLite's own mark of change: it differs whenever another connection committed something.

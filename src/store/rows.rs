@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use crate::model::{AnyObject, Event, EventType, Kind, Time};
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use std::path::Path;
 
 /// The columns that [`object`] reads.
@@ -87,6 +87,21 @@ pub(super) fn revision(connection: &Connection) -> rusqlite::Result<u64> {
     connection
         .query_row("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'revision'", [], |row| row.get(0))
         .map(unsigned)
+}
+
+/// Notes share their table with the store's own facts; the prefix keeps them apart.
+const NOTE: &str = "note:";
+
+/// The note of this key.
+pub(super) fn note(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT value FROM meta WHERE key = ?1", [format!("{NOTE}{key}")], |row| row.get(0)).optional()
+}
+
+/// Writes a note. False: it said so already.
+pub(super) fn set_note(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<bool> {
+    let query = "INSERT INTO meta (key, value) VALUES (?1, ?2) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
+    connection.execute(query, [&format!("{NOTE}{key}"), value]).map(|rows| rows > 0)
 }
 
 /// SQLite has signed integers only. Ids and revisions are counted up from 0, so neither direction loses anything.

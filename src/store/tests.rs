@@ -441,3 +441,38 @@ fn writers_and_readers_of_many_threads_get_along() {
     });
     assert_eq!(store.revision().unwrap(), 40);
 }
+
+#[test]
+fn orphans_are_what_ended_of_jobs_that_are_no_more() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    let (kept, gone) = (put_job(&store, job("kept")), put_job(&store, job("gone")));
+    let txn = Txn::new()
+        .put(run(&kept, "a", 1, RunPhase::Completed))
+        .put(run(&gone, "a", 1, RunPhase::Completed))
+        .put(run(&gone, "a", 2, RunPhase::Running))
+        .put(workload("shared", &[&gone, &kept], WorkloadPhase::Stopped))
+        .put(workload("ended", &[&gone], WorkloadPhase::Stopped))
+        .put(workload("alive", &[&gone], WorkloadPhase::Running));
+    store.commit(txn, NOW).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.orphans(9).unwrap(), []);
+    }
+    store.commit(Txn::new().delete(Kind::Job, "gone", 0), NOW).unwrap();
+    let mut names: Vec<_> = store.orphans(9).unwrap().iter().map(|object| object.meta().name.clone()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["ended", "gone.a.1"]);
+    assert_eq!(store.orphans(1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_note_is_kept_with_what_it_was_written_with() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.meta("revision").unwrap(), None);
+    let note = |value: &str| store.commit(Txn::new().meta("revision", value), NOW).unwrap().revision;
+    assert_eq!([note("one"), note("two"), note("two")], [1, 2, 2]);
+    let failing = Txn::new().meta("revision", "three").delete(Kind::Job, "nobody", 7);
+    assert!(store.commit(failing, NOW).unwrap_err().is_conflict());
+    assert_eq!(store.meta("revision").unwrap().as_deref(), Some("two"));
+}
