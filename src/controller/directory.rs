@@ -59,7 +59,7 @@ struct Listing {
 /// The store's; a conflict means that somebody else wrote meanwhile: try again.
 pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<()>, StoreError> {
     let key = format!("manifests:{}", dir.display());
-    let before: Option<Record> = store.note(&key)?.and_then(|text| serde_json::from_str(&text).ok());
+    let before: Option<Record> = store.meta(&key)?.and_then(|text| serde_json::from_str(&text).ok());
     let listing = match list(dir) {
         Ok(listing) => listing,
         Err(error) => return Ok(Reading::Unknown(format!("the directory {} can be read ({error})", dir.display()))),
@@ -90,7 +90,7 @@ pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<()>, 
     }
     if after != before {
         let text = serde_json::to_string(&after).unwrap_or_default();
-        let txn = std::mem::take(&mut sync.txn).note(key, text);
+        let txn = std::mem::take(&mut sync.txn).meta(key, text);
         store.commit(txn, now)?;
     }
     Ok(Reading::Known(()))
