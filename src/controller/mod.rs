@@ -11,6 +11,7 @@ mod directory;
 mod handle;
 mod load;
 mod outcome;
+mod requests;
 mod script;
 mod settle;
 mod tidy;
@@ -19,12 +20,13 @@ mod watches;
 
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
+pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
 
 use crate::act::{Hands, Tools};
 use crate::model::{Observed, Pid, ProcId, Reading, Snapshot, Time, WorkloadUid};
 use crate::observe::Eyes;
 use crate::os::{self, Cgroups, LockError, OsError, StateDir, StateLock};
-use crate::plan::{self, Bounds, Guard, Plan};
+use crate::plan::{self, Acts, Bounds, Guard, Plan};
 use crate::store::{Store, StoreError};
 use adapters::Adapters;
 use settle::{Flows, World};
@@ -157,7 +159,7 @@ impl Controller {
         );
         let adapters = Adapters::new(options.state.clone(), bell.clone());
         let hands = Hands::new(tools.clone(), adapters.ask_client(), bell.clone(), clock);
-        let first = Arc::new(Pass { at: clock(), observed: None, plan: Arc::new(Plan::default()) });
+        let first = Arc::new(Pass { at: clock(), observed: None, plan: Arc::new(Plan::default()), bounds: None, acts: Acts::default() });
         let not_read = || Reading::Unknown("its first reading".to_owned());
         Ok(Controller {
             eyes: Eyes::new(options.state.clone(), instance, cgroups),
@@ -245,7 +247,8 @@ impl Controller {
             return Ok(Outcome::Again);
         }
         let bounds = self.bounds(&desired, &observed);
-        let plan = plan::diff(&desired, &observed, &self.hands.acts(), &bounds, now);
+        let acts = self.hands.acts();
+        let plan = plan::diff(&desired, &observed, &acts, &bounds, now);
         plan::check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: os::effective_uid() })?;
         for (uid, action, reason) in plan.actions() {
             tracing::debug!(workload = %uid, action = action.as_str(), reason, "acting");
@@ -254,7 +257,8 @@ impl Controller {
         self.watches.update(&desired, &observed);
         self.forget(&desired, &observed);
         let wake_at = [plan.wake_at, self.wake_jobs].into_iter().flatten().min();
-        let pass = Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan) };
+        let pass =
+            Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan), bounds: Some(bounds), acts };
         self.passes.send_replace(Arc::new(pass));
         Ok(Outcome::Rest(wake_at))
     }
@@ -360,6 +364,13 @@ impl Controller {
         let ending = desired.workloads.values().any(|workload| workload.status.stage.is_some());
         at_rest && plan_is_empty && !ending && read && self.hands.idle()
     }
+}
+
+/// Eyes of somebody who only wants to see, and who they are.
+fn observer(store: &Store, state_dir: &StateDir) -> Result<(Eyes, BTreeSet<Pid>), OsError> {
+    let instance = store.instance().clone();
+    let cgroups = Cgroups::detect(&instance);
+    Ok((Eyes::new(state_dir.clone(), instance, cgroups), os::self_and_ancestors()?))
 }
 
 /// The processes of ours that match a `protect` pattern.
