@@ -247,7 +247,8 @@ fn shim_pss(shims: usize) -> u64 {
     }
     let running = wait_until("the shims", || {
         let workloads = world.items("workloads");
-        let shims: Vec<i64> = workloads.iter().filter_map(|workload| workload["status"]["shim"]["pid"].as_i64()).collect();
+        let shims: Vec<i64> =
+            workloads.iter().filter_map(|workload| workload["status"]["shim"]["pid"].as_i64()).collect();
         (shims.len() == workloads.len() && shims.len() >= 100).then_some(shims)
     });
     let pss = |pid: &i64| {

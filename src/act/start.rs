@@ -27,7 +27,8 @@ pub(super) fn start(tools: &Tools, uid: &WorkloadUid, _clock: fn() -> Time) -> R
         path: dir.join("spec.json"),
         source: std::io::Error::other(error),
     })?;
-    crate::os::spawn_shim(&tools.exe, &dir).map_err(file("start the shim of", &dir))?;
+    let mark = format!("{}/{uid}", tools.instance);
+    crate::os::spawn_shim(&tools.exe, &dir, &mark).map_err(file("start the shim of", &dir))?;
     await_report(&dir)
 }
 

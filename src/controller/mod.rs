@@ -159,7 +159,13 @@ impl Controller {
         );
         let adapters = Adapters::new(options.state.clone(), bell.clone());
         let hands = Hands::new(tools.clone(), adapters.ask_client(), bell.clone(), clock);
-        let first = Arc::new(Pass { at: clock(), observed: None, plan: Arc::new(Plan::default()), bounds: None, acts: Acts::default() });
+        let first = Arc::new(Pass {
+            at: clock(),
+            observed: None,
+            plan: Arc::new(Plan::default()),
+            bounds: None,
+            acts: Acts::default(),
+        });
         let not_read = || Reading::Unknown("its first reading".to_owned());
         Ok(Controller {
             eyes: Eyes::new(options.state.clone(), instance, cgroups),

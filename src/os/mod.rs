@@ -4,6 +4,8 @@
 //! What differs by system is sibling directories with the same names in them: `linux` today.
 
 mod error;
+mod lock;
+mod spawn;
 mod state_dir;
 
 #[cfg(target_os = "linux")]
@@ -14,6 +16,8 @@ pub(crate) mod testing;
 pub use error::*;
 #[cfg(target_os = "linux")]
 pub use linux::*;
+pub use lock::{LockError, StateLock, lock_is_held};
+pub use spawn::{become_subreaper, ignore_requests_to_end, spawn_shim, spawn_workload};
 pub use state_dir::*;
 
 /// The environment variable that every process of a workload inherits: `<instance>/<workload uid>`.
