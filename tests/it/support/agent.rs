@@ -33,8 +33,10 @@ impl Agent {
     pub fn install(&self, world: &World, more: &str) {
         let (command, env) = match self {
             Agent::Fake(flags) => {
-                let words: Vec<String> =
-                    std::iter::once(env!("CARGO_BIN_EXE_tenure-echo")).chain(flags.iter().copied()).map(quoted).collect();
+                let words: Vec<String> = std::iter::once(env!("CARGO_BIN_EXE_tenure-echo"))
+                    .chain(flags.iter().copied())
+                    .map(quoted)
+                    .collect();
                 (words.join(", "), String::new())
             }
             Agent::Real(api) => {

@@ -200,9 +200,8 @@ impl World {
     /// The workloads that have this job among their owners.
     pub fn workloads_of(&self, job: &str) -> Vec<Value> {
         let mut workloads = self.list("workloads");
-        workloads.retain(|workload| {
-            workload["spec"]["owners"].as_array().unwrap().iter().any(|owner| owner["name"] == job)
-        });
+        workloads
+            .retain(|workload| workload["spec"]["owners"].as_array().unwrap().iter().any(|owner| owner["name"] == job));
         workloads
     }
 

@@ -81,11 +81,9 @@ pub fn signal(pid: impl std::fmt::Display, name: &str) {
 
 /// The id of the instance whose state directory this is.
 pub fn instance_of(state: &Path) -> Option<String> {
-    let store = rusqlite::Connection::open_with_flags(
-        state.join("tenure.db"),
-        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
-    )
-    .ok()?;
+    let store =
+        rusqlite::Connection::open_with_flags(state.join("tenure.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .ok()?;
     store.query_row("SELECT value FROM meta WHERE key = 'instance'", [], |row| row.get(0)).ok()
 }
 
