@@ -1,7 +1,7 @@
 //! The job's own phases.
 
 use super::{World, step};
-use crate::flow::{Effect, Field, next_wake};
+use crate::flow::{Effect, Field, next_wake, settle};
 use crate::model::JobPhase::{Cancelled, Failed, Paused, Pending, Running, Succeeded};
 use crate::model::{ExitAction, JobState, RunPhase, Span, Time};
 use serde_json::json;
@@ -157,4 +157,14 @@ fn a_job_costs_what_its_runs_cost() {
     world.runs[1].status.cost_usd = Some(0.5);
     world.pass();
     assert_eq!(world.job.status.cost_usd, Some(0.75));
+}
+
+#[test]
+fn one_batch_says_it_all() {
+    let mut world = World::new([step("a").exit("no", "True", ExitAction::Abandon), step("b")]);
+    let all = settle(&world.flow, &mut world.job, &mut world.runs, world.now);
+    assert_eq!(all.iter().filter(|effect| matches!(effect, Effect::Run(_))).count(), 2);
+    assert!(settle(&world.flow, &mut world.job, &mut world.runs, world.now).is_empty());
+    world.ok("a");
+    assert!(world.pass().is_empty());
 }

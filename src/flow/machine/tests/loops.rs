@@ -235,3 +235,106 @@ fn a_loop_whose_target_is_not_ready_satisfies_nobody_and_the_job_settles() {
     assert_eq!(world.phase("c.1"), RunPhase::Skipped);
     world.job_is(Succeeded, "");
 }
+
+#[test]
+fn a_revision_that_nobody_asked_for_does_not_run() {
+    let mut revise = step("revise").optional("feedback", "review.feedback");
+    revise.when = Some(When::IsPresent("feedback".into(), true));
+    let review =
+        step("review").any_of("text", &["revise.text", "draft.text"]).back_to("revise", "outputs.ok == False", None);
+    let mut world = World::started([step("draft"), review, revise]);
+    world.done("draft", json!({"text": "v1"})).done("review", json!({"ok": true, "feedback": "fine"}));
+    assert_eq!(world.phase("revise.1"), RunPhase::Skipped);
+    world.job_is(Succeeded, "");
+}
+
+/// Its target is made by a loop only: no run of it begins an iteration by itself.
+#[test]
+fn a_bound_counts_anew_after_an_outer_loop() {
+    let mut world = World::started([
+        step("plan"),
+        step("draft").after("plan"),
+        step("review").any_of("text", &["revise.text", "draft.text"]).back_to("revise", "outputs.ok == False", Some(1)),
+        step("revise").input("feedback", "review.feedback").after("plan"),
+        step("accept").after("review").back_to("plan", "outputs.ok == False", None),
+    ]);
+    let iteration = |world: &mut World, text: &str| {
+        world.ok("plan").done("draft", json!({"text": text}));
+        assert_eq!(world.runs.last().unwrap().spec.inputs["text"], json!(text));
+        world.done("review", json!({"ok": false, "feedback": text}));
+        assert_eq!(world.runs.last().unwrap().spec.inputs["feedback"], json!(text));
+        world.done("revise", json!({"text": "better"})).done("review", json!({"ok": true}));
+    };
+    iteration(&mut world, "v1");
+    world.done("accept", json!({"ok": false}));
+    assert_eq!(world.moving(), ["plan.2"]);
+    iteration(&mut world, "v2");
+    world.done("accept", json!({"ok": true}));
+    world.job_is(Succeeded, "");
+}
+
+#[test]
+fn a_loop_of_a_run_that_another_loop_superseded_is_void() {
+    let mut world = World::started([
+        step("a"),
+        step("b"),
+        step("c").after("a").back_to("a", "True", None),
+        step("d").after("a").after("b").back_to("b", "True", None),
+    ]);
+    world.ok("a").ok("b");
+    for run in &mut world.runs {
+        run.status.phase = RunPhase::Completed;
+    }
+    world.pass();
+    assert_eq!(world.moving(), ["a.2"]);
+}
+
+#[test]
+fn a_loop_to_a_step_beside_it_cancels_the_run_there() {
+    let mut world = World::started([step("a"), step("b").back_to("a", "attempt == 1", None)]);
+    world.ok("b");
+    assert_eq!(world.moving(), ["a.2"]);
+    assert_eq!(world.phase("a.1"), RunPhase::Cancelled);
+}
+
+#[test]
+fn a_retry_by_a_person_supersedes_what_is_downstream_also_of_a_paused_job() {
+    let mut world = World::started([step("a"), step("b").after("a")]);
+    world.ok("a");
+    let mut again = world.run("a.1").clone();
+    again.metadata.name = "j.a.2".into();
+    again.spec.attempt = 2;
+    again.spec.order = 3;
+    again.spec.cause = Some(("a".into(), 1));
+    again.status = Default::default();
+    world.runs.push(again);
+    world.job.spec.state = JobState::Paused;
+    world.pass();
+    assert_eq!(world.moving(), ["a.2"]);
+    world.job.spec.state = JobState::Running;
+    world.ok("a");
+    assert_eq!(world.moving(), ["b.2"]);
+}
+
+#[test]
+fn a_superseded_run_that_does_not_become_ready_again_is_skipped() {
+    let mut world = World::started([
+        step("a"),
+        step("b").input("x", "a.x").when("x == 1"),
+        step("c").after("a").back_to("a", "attempt == 1", None),
+    ]);
+    world.done("a", json!({"x": 1})).ok("c");
+    assert_eq!(world.phase("b.1"), RunPhase::Cancelled);
+    world.done("a", json!({"x": 2})).ok("c");
+    assert_eq!(world.phase("b.2"), RunPhase::Skipped);
+    world.job_is(Succeeded, "");
+}
+
+#[test]
+fn a_loop_to_a_step_that_waits_for_it_makes_one_run() {
+    let mut world =
+        World::started([step("a").back_to("b", "True", Some(1)), step("b").input("x", "a.x"), step("c").after("a")]);
+    world.done("a", json!({"x": 1}));
+    assert_eq!(world.moving(), ["b.1", "c.1"]);
+    assert_eq!(world.run("b.1").spec.inputs["x"], json!(1));
+}

@@ -9,8 +9,8 @@ mod shape;
 mod steps;
 
 use crate::flow::{
-    Dependency, Effect, Executor, ExitRule, Field, Flow, Input, InputSource, OnError, Step, StepField, When, finish,
-    settle,
+    Dependency, Effect, Executor, ExitRule, Field, Flow, Input, InputSource, OnError, Step, StepField, When, advance,
+    apply, finish,
 };
 use crate::model::{ExitAction, Failure, Job, JobPhase, Meta, Outcome, RunPhase, StepRun, Time};
 use serde_json::{Map, Value, json};
@@ -124,7 +124,9 @@ impl World {
     }
 
     pub(super) fn pass(&mut self) -> Vec<Effect> {
-        settle(&self.flow, &mut self.job, &mut self.runs, self.now)
+        let effects = advance(&self.flow, &self.job, &self.runs, self.now);
+        apply(&mut self.job, &mut self.runs, &effects);
+        effects
     }
 
     /// The phase of a run, `step.attempt`.

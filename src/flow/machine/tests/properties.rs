@@ -139,7 +139,8 @@ fn inspect(world: &World) {
         let required = graph.steps[graph.node(&run.spec.step).unwrap()].inputs.values().filter(|input| !input.optional);
         assert!(run.spec.sources.len() >= usize::from(required.count() > 0));
     }
-    assert!(advance(&world.flow, &world.job, &world.runs, world.now).is_empty(), "not a fixpoint");
+    let more = advance(&world.flow, &world.job, &world.runs, world.now);
+    assert!(more.is_empty(), "not a fixpoint: {more:?}");
 }
 
 /// Through JSON and back, in the order of the store: what a controller finds after a crash.

@@ -233,3 +233,16 @@ fn a_whole_step_can_be_an_input() {
     world.done("a", json!({"v": 1}));
     assert_eq!(world.run("b.1").spec.inputs["x"], json!({"v": 1}));
 }
+
+#[test]
+fn a_step_that_lacks_one_source_for_good_does_not_wait_for_the_others() {
+    let mut world = World::started([
+        step("a"),
+        step("never").after("a").when("False"),
+        step("slow"),
+        step("b").input("x", "slow.x").input("y", "never.y").after("slow"),
+        step("c").optional("z", "b.z"),
+    ]);
+    world.ok("a");
+    assert_eq!(world.moving(), ["c.1", "slow.1"]);
+}
