@@ -37,6 +37,7 @@ pub use outcome::{finish, fulfil};
 
 use crate::flow::Flow;
 use crate::model::{Event, Job, JobPhase, JobStatus, RunPhase, StepRun, Time};
+use course::Course;
 use graph::Graph;
 use std::collections::HashMap;
 use work::Work;
@@ -68,31 +69,36 @@ pub fn advance(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effec
 
 fn advance_in(graph: &Graph, flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
     let mut work = Work::new(graph, flow, job, runs, now);
-    let course = work.set_course();
-    match course {
-        course::Course::Ended | course::Course::Waiting => {}
-        course::Course::Held => {
-            work.expire_runs();
-            work.decide_ended_runs();
-            work.cancel_superseded();
-        }
-        course::Course::Going => {
-            work.expire_runs();
-            work.decide_ended_runs();
-            // An escalation holds from here on; an end has cancelled everything.
-            match work.status.phase {
-                JobPhase::Running => {
-                    let started = work.start_ready();
-                    if !started && !work.in_motion() {
-                        work.settle();
-                    }
-                }
-                JobPhase::Pending | JobPhase::Paused => work.cancel_superseded(),
-                JobPhase::Succeeded | JobPhase::Failed | JobPhase::Cancelled => {}
-            }
+    match work.set_course() {
+        Course::Ended | Course::Waiting => {}
+        Course::Held => work.answer_what_ended(),
+        Course::Going => {
+            work.answer_what_ended();
+            work.go_on();
         }
     }
     work.into_effects()
+}
+
+impl Work<'_> {
+    fn answer_what_ended(&mut self) {
+        self.cancel_superseded();
+        self.expire_runs();
+        self.decide_ended_runs();
+    }
+
+    fn go_on(&mut self) {
+        match self.status.phase {
+            JobPhase::Running => {
+                let started = self.start_ready();
+                if !started && !self.in_motion() {
+                    self.settle();
+                }
+            }
+            // A decision escalated the job, or ended it.
+            JobPhase::Pending | JobPhase::Paused | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Cancelled => {}
+        }
+    }
 }
 
 /// Makes the effects true of the values: changed runs replace those of their name, new ones are added.

@@ -70,9 +70,6 @@ impl Walk<'_, '_> {
     fn all(&mut self) {
         let mut requests = self.requests();
         for &node in &self.work.graph.order {
-            if let Some(at) = self.work.newest(node) {
-                self.work.cancel_if_superseded(at);
-            }
             for looper in std::mem::take(&mut requests[node]) {
                 self.answer(node, looper);
             }
@@ -106,7 +103,7 @@ impl Walk<'_, '_> {
     fn of_current(&self, at: RunAt) -> Outlook {
         match self.work.runs[at].status.phase {
             RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => Outlook::Coming,
-            RunPhase::Completed if self.work.open_loop(at).is_none() => Outlook::Done(at),
+            RunPhase::Completed if !self.work.is_sent_back(at) => Outlook::Done(at),
             RunPhase::Completed | RunPhase::Failed | RunPhase::Skipped | RunPhase::Cancelled => Outlook::Never,
         }
     }

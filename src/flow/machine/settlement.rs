@@ -55,8 +55,7 @@ impl Work<'_> {
 
     /// The current completed run of a step.
     fn completed(&self, node: Node) -> Option<RunAt> {
-        self.current(node)
-            .filter(|&at| self.runs[at].status.phase == RunPhase::Completed && self.open_loop(at).is_none())
+        self.current(node).filter(|&at| self.runs[at].status.phase == RunPhase::Completed && !self.is_sent_back(at))
     }
 
     fn is_over(&self, node: Node) -> bool {

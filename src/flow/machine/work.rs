@@ -127,6 +127,14 @@ impl<'a> Work<'a> {
         if answered { None } else { self.graph.node(decision.target.as_deref().unwrap_or(&run.spec.step)) }
     }
 
+    /// Whether this run was sent back to a step that it depends on, and no run was made for it: it satisfies nobody. (One
+    /// that was sent elsewhere is not superseded by what it asked for.)
+    pub fn is_sent_back(&self, at: RunAt) -> bool {
+        let node = self.graph.node(&self.runs[at].spec.step);
+        let target = self.open_loop(at);
+        node.zip(target).is_some_and(|(node, target)| self.graph.downstream(target).contains(&node))
+    }
+
     /// Whether any run may still end.
     pub fn in_motion(&self) -> bool {
         self.runs.iter().any(|run| !run.status.phase.is_final())
@@ -243,12 +251,10 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// `inherited` is left as it is: nothing downstream becomes ready, nor is decided, before the next pass.
     fn supersede_downstream(&mut self, from: Node, order: u32) {
         for node in self.graph.downstream(from) {
             self.barrier[node] = order;
-            if node != from {
-                self.inherited[node] = order;
-            }
             for place in 0..self.of_step[node].len() {
                 self.cancel_if_superseded(self.of_step[node][place]);
             }
