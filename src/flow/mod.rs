@@ -3,6 +3,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod machine;
 mod types;
 
+pub use machine::*;
 pub use types::*;

@@ -1,0 +1,12 @@
+//! Linux: `/proc`, pidfds, cgroup v2.
+
+mod cgroup;
+mod process;
+mod stat;
+mod table;
+
+pub use cgroup::Cgroups;
+pub use process::{
+    ProcRef, boot_id, clock_ticks_per_second, effective_uid, page_size, self_and_ancestors, self_id, start_time,
+};
+pub use table::{Pass, Process, ProcessTable};
