@@ -30,7 +30,6 @@ mod readiness;
 mod settlement;
 #[cfg(test)]
 mod tests;
-mod text;
 mod work;
 
 pub use outcome::{finish, fulfil};
