@@ -93,10 +93,10 @@ impl Walk<'_, '_> {
 
     /// Runs a step again, because a run was sent back to it (and was not superseded in the meantime).
     fn answer(&mut self, node: Node, looper: RunAt) {
-        if self.work.is_current(looper) == Some(true) {
-            if let Ok(supply) = self.supply(node, Some(looper)) {
-                self.start(node, supply, Some(looper));
-            }
+        if self.work.is_current(looper) == Some(true)
+            && let Ok(supply) = self.supply(node, Some(looper))
+        {
+            self.start(node, supply, Some(looper));
         }
     }
 

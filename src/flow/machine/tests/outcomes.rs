@@ -26,6 +26,8 @@ fn outputs_are_checked_against_what_is_declared() {
     let cases = [
         (json!({"n": 3, "c": "revise"}), "", ""),
         (json!({"n": 3, "c": "revise", "more": 1}), "", ""),
+        (json!({"n": 1, "c": "revise"}), "", ""),
+        (json!({"n": 5, "c": "revise"}), "", ""),
         (json!({"c": "revise"}), "OutputMissing", "declared, but not given: `n`"),
         (json!({}), "OutputMissing", "declared, but not given: `c`, `n`"),
         (json!({"n": "3", "c": "revise"}), "OutputInvalid", "`n` must be a number, not `\"3\"`"),

@@ -246,3 +246,16 @@ fn a_step_that_lacks_one_source_for_good_does_not_wait_for_the_others() {
     world.ok("a");
     assert_eq!(world.moving(), ["c.1", "slow.1"]);
 }
+
+#[test]
+fn of_two_runs_that_ended_together_the_older_one_decides_first() {
+    let ends = |name: &str| step(name).exit("no", "True", Abandon);
+    let mut world = World::started([ends("a").after("z"), ends("b"), step("z")]);
+    world.ok("z");
+    world.runs.reverse();
+    for run in &mut world.runs {
+        run.status.phase = RunPhase::Completed;
+    }
+    world.pass();
+    assert_eq!(world.message(), "step `b`, rule `no`");
+}
