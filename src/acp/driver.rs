@@ -9,6 +9,7 @@ use crate::model::{Failure, Outcome, Time};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,12 +27,22 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Driver {
     progress: watch::Receiver<Arc<Progress>>,
     task: JoinHandle<()>,
+    /// How much of `stdout` its progress tells.
+    heard: Arc<AtomicU64>,
+    stdout: std::path::PathBuf,
 }
 
 impl Driver {
     /// What it has come to.
     pub fn progress(&self) -> watch::Receiver<Arc<Progress>> {
         self.progress.clone()
+    }
+
+    /// Whether its progress tells all that the adapter has said so far. Of an adapter that has ended: the last word.
+    pub fn drained(&self) -> bool {
+        // No file: nothing was ever said.
+        let said = std::fs::metadata(&self.stdout).map_or(0, |stdout| stdout.len());
+        self.heard.load(Ordering::Acquire) >= said
     }
 }
 
@@ -61,10 +72,18 @@ pub fn spawn_driver(
             on_change();
         }
     };
-    Driver { progress, task: tokio::spawn(drive(config, wanted, publish)) }
+    let heard = Arc::new(AtomicU64::new(0));
+    let stdout = config.dir.join("stdout");
+    let task = tokio::spawn(drive(config, wanted, publish, heard.clone()));
+    Driver { progress, task, heard, stdout }
 }
 
-async fn drive(config: DriverConfig, mut wanted: watch::Receiver<Wanted>, publish: impl Fn(Progress) + Send + 'static) {
+async fn drive(
+    config: DriverConfig,
+    mut wanted: watch::Receiver<Wanted>,
+    publish: impl Fn(Progress) + Send + 'static,
+    heard: Arc<AtomicU64>,
+) {
     let mut conversation = open(&config).await;
     // Watched before it is read: what comes in between wakes us.
     let watch = Watch::new(&config.dir);
@@ -76,6 +95,7 @@ async fn drive(config: DriverConfig, mut wanted: watch::Receiver<Wanted>, publis
             Err(error) => Err(error),
         };
         publish(conversation.progress(&now));
+        heard.store(conversation.stdout.heard_bytes(), Ordering::Release);
         let pause = acted.map(|()| conversation.pause(&now)).unwrap_or_else(|error| {
             tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
             WAIT_LAST

@@ -5,8 +5,8 @@ use super::settle::{Flows, working_dir};
 use crate::acp::{self, Driver, DriverConfig, Handshake, OutputMode, Turn, TurnState, Wanted};
 use crate::flow::{self, Executor, Flow, Prompt, Step};
 use crate::model::{
-    Job, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Stage, StepRun, Time, Workload, WorkloadPhase,
-    WorkloadType, WorkloadUid,
+    Job, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Span, Stage, StepRun, Time, Workload,
+    WorkloadPhase, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,9 +103,9 @@ impl Adapters {
             uid: uid.clone(),
             dir: self.state_dir.workload(uid),
             permissions,
-            start_timeout: workload.spec.start_timeout.map_or(std::time::Duration::from_secs(60), |span| span.0),
+            start_timeout: workload.spec.start_timeout.unwrap_or(Span::seconds(60)),
             started_at: workload.status.started_at.unwrap_or(Time(0)),
-            transcripts: Arc::new(move |uid: &WorkloadUid| state_dir.transcripts(uid)),
+            terminal_dir: Arc::new(move |uid: &WorkloadUid| state_dir.transcripts(uid)),
         };
         let bell = self.bell.clone();
         let (sender, receiver) = watch::channel(wanted);
@@ -181,7 +181,7 @@ impl Adapters {
             return Some(Outcome { result: Err(failure), usage: None, cost_usd: None, session: None });
         }
         let link = self.links.get(run.status.workload.as_ref()?)?;
-        match link.driver.progress().turns.get(name)? {
+        match link.driver.progress().borrow().turns.get(name)? {
             TurnState::Done(outcome) => Some(outcome.clone()),
             TurnState::Waiting | TurnState::InFlight => None,
         }
@@ -190,12 +190,12 @@ impl Adapters {
     /// The session of a run's turn, once it has one.
     pub(super) fn session_of(&self, run: &StepRun) -> Option<String> {
         let link = self.links.get(run.status.workload.as_ref()?)?;
-        link.driver.progress().sessions.get(&run.metadata.name).cloned()
+        link.driver.progress().borrow().sessions.get(&run.metadata.name).cloned()
     }
 
     /// Why an adapter could not be spoken with, if it could not.
     pub(super) fn failed_start(&self, uid: &WorkloadUid) -> Option<String> {
-        match &self.links.get(uid)?.driver.progress().handshake {
+        match &self.links.get(uid)?.driver.progress().borrow().handshake {
             Handshake::Failed(why) => Some(why.clone()),
             Handshake::Pending | Handshake::Done => None,
         }
@@ -215,7 +215,7 @@ impl Adapters {
     /// The terminals that agents asked for: with each the adapter that it belongs to.
     pub(super) fn terminals(&self) -> Vec<(WorkloadUid, acp::TerminalWanted)> {
         let all = self.links.iter().flat_map(|(uid, link)| {
-            let terminals = link.driver.progress().terminals.clone();
+            let terminals = link.driver.progress().borrow().terminals.clone();
             terminals.into_iter().map(move |terminal| (uid.clone(), terminal))
         });
         all.collect()

@@ -15,6 +15,10 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How soon a pass follows while something is being read.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Compiled flows of active jobs. A cache: it may be dropped at any moment.
 #[derive(Default)]
@@ -46,7 +50,10 @@ pub(super) struct Settled {
 /// Settles every active job.
 pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnMut() -> String) -> Settled {
     let mut txn = Txn::default();
-    let mut wake_at: Option<Time> = None;
+    // Last words are about to be read: look again soon.
+    let reading =
+        world.desired.workloads.iter().any(|(uid, row)| row.status.cause.is_some() && !world.adapters.drained(uid));
+    let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
     let mut admission = Admission::new(world, new_uid);
     let mut live = Vec::new();
     let keys: BTreeSet<&JobUid> = world.desired.jobs.keys().chain(world.desired.runs.keys()).collect();

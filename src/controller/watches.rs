@@ -1,10 +1,9 @@
 //! Pidfds that ring the bell when a process of ours ends. Only hints: a lost one costs latency, not correctness.
 
 use crate::model::{Observed, ProcId, Reading, Snapshot};
-use crate::os::ProcRef;
+use crate::os::{self, ProcRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -68,14 +67,11 @@ impl Drop for Watches {
 /// A task that rings the bell when the process ends; none, with the bell rung, if it has ended already.
 fn watch(id: ProcId, bell: Arc<Notify>) -> Option<JoinHandle<()>> {
     match ProcRef::open(id) {
-        Ok(Some(process)) => {
-            let fd = AsyncFd::new(process.into_fd()).ok()?;
-            Some(tokio::spawn(async move {
-                if fd.readable().await.is_ok() {
-                    bell.notify_one();
-                }
-            }))
-        }
+        Ok(Some(process)) => Some(tokio::spawn(async move {
+            if os::ended(process).await.is_ok() {
+                bell.notify_one();
+            }
+        })),
         Ok(None) => {
             bell.notify_one();
             None

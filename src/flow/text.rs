@@ -51,7 +51,11 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
             }
         };
         let (written, next) = from.split_at(whole);
-        pieces.push(if path.is_empty() { Piece::Plain(written) } else { Piece::Variable(written, path.split('.').collect()) });
+        pieces.push(if path.is_empty() {
+            Piece::Plain(written)
+        } else {
+            Piece::Variable(written, path.split('.').collect())
+        });
         rest = next;
     }
     pieces.push(Piece::Plain(rest));

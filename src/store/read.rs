@@ -95,26 +95,6 @@ impl Store {
         read().map_err(|error| self.sqlite(error))
     }
 
-    /// Objects that belong to a job that is no more, and that nothing is left to do for: final runs, stopped workloads. At
-    /// most `limit`.
-    pub fn orphans(&self, limit: usize) -> Result<Vec<AnyObject>, StoreError> {
-        let owned = "kind IN ('StepRun', 'Workload') AND active = 0";
-        let lost = "owner IS NULL OR owner NOT IN (SELECT uid FROM objects WHERE kind = 'Job')";
-        self.objects(&format!("{owned} AND ({lost}) ORDER BY kind, name LIMIT ?1"), params![rows::signed(limit as u64)])
-    }
-
-    /// What a note of the controller's own says: see [`super::Txn::note`].
-    pub fn note(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let key = format!("{}{key}", super::commit::NOTE);
-        let reader = self.reader();
-        let read = || {
-            let mut statement = reader.connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
-            let mut values = statement.query_map([key], |row| row.get(0))?;
-            values.next().transpose()
-        };
-        read().map_err(|error| self.sqlite(error))
-    }
-
     /// The revision of the last commit.
     pub fn revision(&self) -> Result<u64, StoreError> {
         rows::revision(&self.reader().connection).map_err(|error| self.sqlite(error))

@@ -1,15 +1,36 @@
 //! What must hold between the parts of a flow.
 
-use super::reader::{did_you_mean, index, key, problem, warning};
 use super::super::types::{Dependency, Executor, Flow, InputSource, Prompt, Step, StepField, When};
+use super::reader::{did_you_mean, index, key, problem, warning};
 use crate::model::{DocPath, ExitAction, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names with a meaning to the shell or the loader: an input of that name would change how the script runs.
 const REFUSED: [&str; 24] = [
-    "PATH", "HOME", "IFS", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS1", "PS2", "PS4", "CDPATH", "PYTHONPATH",
-    "PYTHONSTARTUP", "PYTHONHOME", "NODE_OPTIONS", "NODE_PATH", "PERL5LIB", "PERL5OPT", "RUBYOPT", "SHELL", "USER", "PWD",
-    "OLDPWD", "TMPDIR",
+    "PATH",
+    "HOME",
+    "IFS",
+    "ENV",
+    "BASH_ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "PS1",
+    "PS2",
+    "PS4",
+    "CDPATH",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PYTHONHOME",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "RUBYOPT",
+    "SHELL",
+    "USER",
+    "PWD",
+    "OLDPWD",
+    "TMPDIR",
 ];
 
 pub(super) fn input_name(name: &str, path: &DocPath, problems: &mut Vec<Problem>) {
@@ -183,7 +204,9 @@ fn cycles(flow: &Flow, problems: &mut Vec<Problem>) {
     for start in flow.steps.keys() {
         // Depth first with a stack of our own: a chain of thousands of steps is fine.
         let mut stack: Vec<(&str, Vec<&str>)> = Vec::new();
-        let open = |name: &str| -> Vec<&str> { flow.steps.get(name).map(|s| needs(s).into_iter().collect()).unwrap_or_default() };
+        let open = |name: &str| -> Vec<&str> {
+            flow.steps.get(name).map(|s| needs(s).into_iter().collect()).unwrap_or_default()
+        };
         if !marks.contains_key(start.as_str()) {
             marks.insert(start, Mark::Open);
             stack.push((start, open(start)));

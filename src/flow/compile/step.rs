@@ -1,21 +1,64 @@
 //! Steps: executors, inputs, dependencies, conditions, exit rules.
 
-use super::reader::{Reader, index, key, problem};
 use super::super::types::{
     AgentStep, Dependency, Executor, ExitRule, Input, InputSource, OnError, OutputMode, Prompt, Step, StepField, When,
 };
+use super::reader::{Reader, index, key, problem};
 use crate::model::{DocPath, ExitAction, Problem};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const STEP_KEYS: [&str; 49] = [
-    "after", "after_resolved", "agent", "allowed_paths", "as", "cache", "check_command", "containment", "decorators",
-    "derived_outputs", "description", "emit_flow", "executor", "exits", "failure_rate", "flow", "for_each", "fork_from",
-    "idempotency", "inputs", "interval_seconds", "latency_range", "limits", "loop_prompt", "max_continuous_attempts",
-    "max_tokens", "model", "on_error", "output_mode", "output_path", "outputs", "partial_rate", "permissions", "prompt",
-    "prompt_file", "responses", "run", "session", "system", "temperature", "timeout", "tools", "when", "working_dir",
-    "config", "name", "effort", "requires", "env",
+    "after",
+    "after_resolved",
+    "agent",
+    "allowed_paths",
+    "as",
+    "cache",
+    "check_command",
+    "containment",
+    "decorators",
+    "derived_outputs",
+    "description",
+    "emit_flow",
+    "executor",
+    "exits",
+    "failure_rate",
+    "flow",
+    "for_each",
+    "fork_from",
+    "idempotency",
+    "inputs",
+    "interval_seconds",
+    "latency_range",
+    "limits",
+    "loop_prompt",
+    "max_continuous_attempts",
+    "max_tokens",
+    "model",
+    "on_error",
+    "output_mode",
+    "output_path",
+    "outputs",
+    "partial_rate",
+    "permissions",
+    "prompt",
+    "prompt_file",
+    "responses",
+    "run",
+    "session",
+    "system",
+    "temperature",
+    "timeout",
+    "tools",
+    "when",
+    "working_dir",
+    "config",
+    "name",
+    "effort",
+    "requires",
+    "env",
 ];
 
 /// The steps of a flow.
@@ -148,11 +191,8 @@ fn agent(reader: &mut Reader<'_, '_>, has_outputs: bool) -> Option<Executor> {
             return None;
         }
     };
-    let modes = [
-        ("effect", OutputMode::Effect),
-        ("stream_result", OutputMode::StreamResult),
-        ("file", OutputMode::File),
-    ];
+    let modes =
+        [("effect", OutputMode::Effect), ("stream_result", OutputMode::StreamResult), ("file", OutputMode::File)];
     // Who declares outputs and says nothing of how they come about gets them through a file.
     let default = if has_outputs { OutputMode::File } else { OutputMode::Effect };
     Some(Executor::Agent(AgentStep {
@@ -174,11 +214,8 @@ fn script(text: &str) -> String {
     if !is_path {
         return text.to_owned();
     }
-    let path = if lone.starts_with('/') {
-        format!("'{lone}'")
-    } else {
-        format!("\"${{STEPWISE_FLOW_DIR:-.}}\"/'{lone}'")
-    };
+    let path =
+        if lone.starts_with('/') { format!("'{lone}'") } else { format!("\"${{STEPWISE_FLOW_DIR:-.}}\"/'{lone}'") };
     if lone.ends_with(".py") { format!("exec python3 {path}") } else { format!("exec {path}") }
 }
 
@@ -222,15 +259,14 @@ fn input(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> Option<In
             source(&text, key(&path, "from"), reader.problems()).map(|source| Input { source, optional })
         }
         (None, Some((value, at))) => {
-            let fields = any_of(value, at, reader.problems(), |text, at, problems| {
-                match source(text, at.clone(), problems)? {
+            let fields =
+                any_of(value, at, reader.problems(), |text, at, problems| match source(text, at.clone(), problems)? {
                     InputSource::Step(field) => Some(field),
                     InputSource::Job(_) | InputSource::AnyOf(_) => {
                         problems.push(problem(at, "`any_of` chooses among steps", None));
                         None
                     }
-                }
-            })?;
+                })?;
             Some(Input { source: InputSource::AnyOf(fields), optional })
         }
         _ => {
@@ -289,8 +325,7 @@ fn dependencies(reader: &mut Reader<'_, '_>, name: &str) -> Vec<Dependency> {
         match (item.as_str(), item.get("any_of")) {
             (Some(step), _) => found.push(Dependency::Step(step.to_owned())),
             (None, Some(group)) => {
-                let members =
-                    any_of(group, key(&at, "any_of"), reader.problems(), |text, _, _| Some(text.to_owned()));
+                let members = any_of(group, key(&at, "any_of"), reader.problems(), |text, _, _| Some(text.to_owned()));
                 found.extend(members.map(Dependency::AnyOf));
             }
             (None, None) => reader.error(at, &format!("`{name}` holds names of steps and `any_of` groups"), None),

@@ -12,8 +12,8 @@
 use crate::flow::machine::condition::condition;
 use crate::flow::machine::graph::Node;
 use crate::flow::machine::inputs::in_map;
-use crate::flow::text::substitute;
 use crate::flow::machine::work::{RunAt, Supply, Work};
+use crate::flow::text::substitute;
 use crate::flow::{Dependency, Executor, Input, InputSource, Step, StepField, When};
 use crate::model::{EventType, RunPhase, RunStatus};
 use serde_json::{Map, Value};
