@@ -4,11 +4,13 @@ use crate::acp::message::{Line, Outgoing, response};
 use crate::acp::session::{At, Replay};
 use crate::acp::stdio::{Heard, LONGEST_LINE_BYTES, Stdin, Stdout};
 use crate::acp::watch::Watch;
-use crate::acp::{DriverConfig, Handshake, Progress, TurnState, Wanted, calls, outcome};
+use crate::acp::{DriverConfig, Handshake, OutputMode, Progress, TurnState, Wanted, calls, outcome};
 use crate::model::{Failure, Outcome, Time};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,14 +26,27 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A conversation with one adapter. Dropping it stops the task, and nothing else.
 pub struct Driver {
+    stdout: PathBuf,
+    heard_bytes: Arc<AtomicU64>,
     progress: watch::Receiver<Arc<Progress>>,
     task: JoinHandle<()>,
 }
 
 impl Driver {
     /// What it has come to.
-    pub fn progress(&self) -> watch::Receiver<Arc<Progress>> {
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress.borrow())
+    }
+
+    /// The same, to wait for changes.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Progress>> {
         self.progress.clone()
+    }
+
+    /// Whether all that the adapter has said shows in the progress. Of one that has ended, nothing more will come then.
+    pub fn drained(&self) -> bool {
+        let said_bytes = std::fs::metadata(&self.stdout).map_or(0, |metadata| metadata.len());
+        self.heard_bytes.load(Ordering::Acquire) >= said_bytes
     }
 }
 
@@ -49,7 +64,9 @@ pub fn spawn_driver(
     on_change: impl Fn() + Send + 'static,
 ) -> Driver {
     let (sender, progress) = watch::channel(Arc::new(Progress::default()));
-    let publish = move |next: Progress| {
+    let (stdout, heard_bytes) = (config.dir.join("stdout"), Arc::new(AtomicU64::new(0)));
+    let heard = Arc::clone(&heard_bytes);
+    let publish = move |next: Progress, until: u64| {
         let changed = sender.send_if_modified(|now| {
             let differs = **now != next;
             if differs {
@@ -57,14 +74,20 @@ pub fn spawn_driver(
             }
             differs
         });
-        if changed {
+        // After the progress: who sees it drained sees the outcome too. To be drained is a change as well.
+        let more = heard.swap(until, Ordering::AcqRel) != until;
+        if changed || more {
             on_change();
         }
     };
-    Driver { progress, task: tokio::spawn(drive(config, wanted, publish)) }
+    Driver { stdout, heard_bytes, progress, task: tokio::spawn(drive(config, wanted, publish)) }
 }
 
-async fn drive(config: DriverConfig, mut wanted: watch::Receiver<Wanted>, publish: impl Fn(Progress) + Send + 'static) {
+async fn drive(
+    config: DriverConfig,
+    mut wanted: watch::Receiver<Wanted>,
+    publish: impl Fn(Progress, u64) + Send + 'static,
+) {
     let mut conversation = open(&config).await;
     // Watched before it is read: what comes in between wakes us.
     let watch = Watch::new(&config.dir);
@@ -75,7 +98,7 @@ async fn drive(config: DriverConfig, mut wanted: watch::Receiver<Wanted>, publis
             Ok(()) => conversation.act(&now),
             Err(error) => Err(error),
         };
-        publish(conversation.progress(&now));
+        publish(conversation.progress(&now), conversation.stdout.offset());
         let pause = acted.map(|()| conversation.pause(&now)).unwrap_or_else(|error| {
             tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
             WAIT_LAST
@@ -184,6 +207,7 @@ impl Conversation {
             return Ok(());
         }
         self.refuse(wanted);
+        self.make_room(wanted);
         loop {
             let messages = self.replay.next(wanted, &self.refused);
             if messages.is_empty() {
@@ -202,6 +226,19 @@ impl Conversation {
             if !self.replay.has_session(&turn.run) && !turn.cwd.is_dir() && self.replay.handshake() == Handshake::Done {
                 let message = format!("the working directory {} is not there", turn.cwd.display());
                 self.refused.entry(turn.run.clone()).or_insert_with(|| outcome::failure("NoWorkingDirectory", message));
+            }
+        }
+    }
+
+    /// The directory of an output file is ours to make: the agent was told to write there.
+    fn make_room(&self, wanted: &Wanted) {
+        let unasked = wanted.turns.iter().filter(|turn| !self.replay.has_session(&turn.run));
+        for turn in unasked {
+            if let OutputMode::File(path) = &turn.output_mode
+                && let Some(parent) = path.parent()
+                && let Err(error) = std::fs::create_dir_all(parent)
+            {
+                tracing::warn!(%error, dir = %parent.display(), "failed to make the directory of an output file");
             }
         }
     }
@@ -266,16 +303,17 @@ impl Conversation {
     fn handshake(&self) -> Handshake {
         let limit = self.config.start_timeout;
         match self.replay.handshake() {
-            Handshake::Pending if !limit.is_zero() && self.left_of_start().is_zero() => {
-                Handshake::Failed(format!("the agent did not answer initialize within {limit}"))
-            }
+            Handshake::Pending if !limit.is_zero() && self.left_of_start().is_zero() => Handshake::Failed(format!(
+                "the agent did not answer initialize within {}",
+                humantime::format_duration(limit)
+            )),
             handshake => handshake,
         }
     }
 
     fn left_of_start(&self) -> Duration {
         let now = Time(jiff::Timestamp::now().as_millisecond());
-        self.config.started_at.after(self.config.start_timeout.0).since(now)
+        self.config.started_at.after(self.config.start_timeout).since(now)
     }
 
     fn pause(&mut self, wanted: &Wanted) -> Duration {

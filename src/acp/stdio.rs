@@ -72,6 +72,11 @@ impl Stdout {
         Stdout { path: dir.join("stdout"), file: None, offset: 0, partial: Vec::new(), too_long: false }
     }
 
+    /// How far it was read.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Reads on, one block; false: there is no more now.
     pub(crate) fn read(&mut self, mut hear: impl FnMut(Heard<'_>)) -> io::Result<bool> {
         let file = match &mut self.file {

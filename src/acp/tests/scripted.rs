@@ -21,7 +21,7 @@ impl Play {
         let world = World::new();
         let (wanted, receiver) = watch::channel(wanted(&world));
         let driver = spawn_driver(config(world.config()), receiver, || {});
-        let progress = driver.progress();
+        let progress = driver.subscribe();
         Play { world, wanted, driver, progress }
     }
 
@@ -151,7 +151,7 @@ async fn an_output_file_is_read_after_the_turn() {
         ("j.list.1", Some("[1]"), json!({"failure": "OutputInvalid"})),
         ("j.torn.1", Some("{"), json!({"failure": "OutputInvalid"})),
     ];
-    let path = |world: &World, run: &str| world.cwd.join(format!("{run}.json"));
+    let path = |world: &World, run: &str| world.dir.with_file_name("outputs").join(format!("{run}.json"));
     let mut play = Play::new(|world| {
         let turn = |run| Turn { output_mode: OutputMode::File(path(world, run)), ..world.turn(run) };
         wanted(&files.iter().map(|(run, ..)| turn(run)).collect::<Vec<_>>())
@@ -266,7 +266,7 @@ async fn a_handshake_fails_with_its_reason() {
         let failed = Handshake::Failed(expected.to_owned());
         until(&mut play.progress, expected, |progress| progress.handshake == failed).await;
     }
-    let short = |config| DriverConfig { start_timeout: Span(Duration::from_millis(30)), ..config };
+    let short = |config| DriverConfig { start_timeout: Duration::from_millis(30), ..config };
     let mut late = Play::with(|world| wanted(&[world.turn("j.a.1")]), short);
     let failed = Handshake::Failed("the agent did not answer initialize within 30ms".to_owned());
     until(&mut late.progress, "too late", |progress| progress.handshake == failed).await;
@@ -357,11 +357,13 @@ async fn a_terminal_is_a_workload_with_a_fixed_id() {
     play.ask(8, "terminal/output", about);
     assert_eq!(play.answered(8).await["error"]["code"], -32002);
 
+    eventually("all is read", || play.driver.drained().then_some(())).await;
+
     // Another driver, over the same files, comes to the same.
-    let before = Arc::clone(&play.driver.progress().borrow());
+    let before = play.driver.progress();
     let sent = play.world.sent();
     let (_keep, receiver) = watch::channel(play.wanted.borrow().clone());
     drop(std::mem::replace(&mut play.driver, spawn_driver(play.world.config(), receiver, || {})));
-    until(&mut play.driver.progress(), "the same progress", |progress| *progress == *before).await;
+    until(&mut play.driver.subscribe(), "the same progress", |progress| *progress == *before).await;
     assert_eq!(play.world.sent(), sent);
 }
