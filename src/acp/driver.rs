@@ -21,6 +21,8 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// A process that the agent waits for is looked for this often: first, and at last.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_LAST: Duration = Duration::from_secs(1);
+/// How much is heard at once: blocks of 256 KiB.
+const MOST_BLOCKS: usize = 1024;
 /// How long sessions have to close before the agent sees end-of-file anyway.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -65,7 +67,7 @@ pub fn spawn_driver(
 ) -> Driver {
     let (sender, progress) = watch::channel(Arc::new(Progress::default()));
     let (stdout, heard_bytes) = (config.dir.join("stdout"), Arc::new(AtomicU64::new(0)));
-    let heard = Arc::clone(&heard_bytes);
+    let (heard, exit_file) = (Arc::clone(&heard_bytes), config.dir.join("exit.json"));
     let publish = move |next: Progress, until: u64| {
         let changed = sender.send_if_modified(|now| {
             let differs = **now != next;
@@ -74,9 +76,9 @@ pub fn spawn_driver(
             }
             differs
         });
-        // After the progress: who sees it drained sees the outcome too. To be drained is a change as well.
+        // After the progress: who sees it drained sees the outcome too. Once the adapter has ended, that it is drained is news.
         let more = heard.swap(until, Ordering::AcqRel) != until;
-        if changed || more {
+        if changed || (more && exit_file.exists()) {
             on_change();
         }
     };
@@ -95,11 +97,11 @@ async fn drive(
     loop {
         let now = wanted.borrow_and_update().clone();
         let acted = match conversation.hear_all().await {
-            Ok(()) => conversation.act(&now),
+            Ok(more) => conversation.act(&now).map(|()| if more { Duration::ZERO } else { Duration::MAX }),
             Err(error) => Err(error),
         };
         publish(conversation.progress(&now), conversation.stdout.offset());
-        let pause = acted.map(|()| conversation.pause(&now)).unwrap_or_else(|error| {
+        let pause = acted.map(|most| conversation.pause(&now).min(most)).unwrap_or_else(|error| {
             tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
             WAIT_LAST
         });
@@ -164,12 +166,16 @@ impl Conversation {
         }
     }
 
-    /// To the end, before anything is said: a decision is taken on all that is known.
-    async fn hear_all(&mut self) -> io::Result<()> {
-        while self.hear()? {
+    /// To the end, before anything is said: a decision is taken on all that is known. But for an agent that talks faster than
+    /// we hear; true: there is more.
+    async fn hear_all(&mut self) -> io::Result<bool> {
+        for _ in 0..MOST_BLOCKS {
+            if !self.hear()? {
+                return Ok(false);
+            }
             tokio::task::yield_now().await;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn act(&mut self, wanted: &Wanted) -> io::Result<()> {

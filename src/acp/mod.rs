@@ -12,6 +12,7 @@
 //! `session.rs` is the protocol, pure: lines in, messages out. `driver.rs` is the task around it; `calls.rs` answers the agent,
 //! with `fs.rs`, `terminal.rs`, and `permission.rs`; `outcome.rs` says what the end of a turn means.
 
+mod answers;
 mod calls;
 mod driver;
 mod fs;
