@@ -135,7 +135,7 @@ impl Asked<'_> {
     /// Where the files of a terminal are, and the limit of its output.
     fn terminal(&self, id: &TerminalId) -> Result<(PathBuf, Option<u64>), Error> {
         match self.replay.terminal(&id.0) {
-            Some((wanted, limit)) => Ok(((self.config.transcripts)(&wanted.id), limit)),
+            Some((wanted, limit)) => Ok(((self.config.terminal_dir)(&wanted.id), limit)),
             None => {
                 let message = format!("the terminal {} is not known, or was released", id.0);
                 Err(error(ErrorCode::ResourceNotFound, message))

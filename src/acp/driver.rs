@@ -36,12 +36,7 @@ pub struct Driver {
 
 impl Driver {
     /// What it has come to.
-    pub fn progress(&self) -> Arc<Progress> {
-        Arc::clone(&self.progress.borrow())
-    }
-
-    /// The same, to wait for changes.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<Progress>> {
+    pub fn progress(&self) -> watch::Receiver<Arc<Progress>> {
         self.progress.clone()
     }
 
@@ -309,17 +304,16 @@ impl Conversation {
     fn handshake(&self) -> Handshake {
         let limit = self.config.start_timeout;
         match self.replay.handshake() {
-            Handshake::Pending if !limit.is_zero() && self.left_of_start().is_zero() => Handshake::Failed(format!(
-                "the agent did not answer initialize within {}",
-                humantime::format_duration(limit)
-            )),
+            Handshake::Pending if !limit.is_zero() && self.left_of_start().is_zero() => {
+                Handshake::Failed(format!("the agent did not answer initialize within {}", limit))
+            }
             handshake => handshake,
         }
     }
 
     fn left_of_start(&self) -> Duration {
         let now = Time(jiff::Timestamp::now().as_millisecond());
-        self.config.started_at.after(self.config.start_timeout).since(now)
+        self.config.started_at.after(self.config.start_timeout.0).since(now)
     }
 
     fn pause(&mut self, wanted: &Wanted) -> Duration {

@@ -29,11 +29,10 @@ mod tests;
 
 pub use driver::{Driver, spawn_driver};
 
-use crate::model::{Outcome, Permissions, Time, WorkloadUid};
+use crate::model::{Outcome, Permissions, Span, Time, WorkloadUid};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// One question to the agent, in a session of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +81,11 @@ pub struct DriverConfig {
     /// How requests for permission are answered.
     pub permissions: Permissions,
     /// For the handshake; 0: no limit.
-    pub start_timeout: Duration,
+    pub start_timeout: Span,
     /// When the adapter was started.
     pub started_at: Time,
     /// Where the files of another workload (a terminal) are now: `StateDir::transcripts`.
-    pub transcripts: Arc<dyn Fn(&WorkloadUid) -> PathBuf + Send + Sync>,
+    pub terminal_dir: Arc<dyn Fn(&WorkloadUid) -> PathBuf + Send + Sync>,
 }
 
 /// How far the handshake is.

@@ -5,7 +5,7 @@ mod scripted;
 mod storm;
 
 use crate::acp::{DriverConfig, OutputMode, Progress, Turn, TurnState, Wanted};
-use crate::model::{Outcome, Permissions, Time, WorkloadUid};
+use crate::model::{Outcome, Permissions, Span, Time, WorkloadUid};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,9 +37,9 @@ impl World {
             uid: WorkloadUid::from("adapter-1"),
             dir: self.dir.clone(),
             permissions: Permissions::Allow,
-            start_timeout: Duration::from_secs(60),
+            start_timeout: Span::seconds(60),
             started_at: Time(jiff::Timestamp::now().as_millisecond()),
-            transcripts: Arc::new(move |uid| terminals.join(uid.as_str())),
+            terminal_dir: Arc::new(move |uid| terminals.join(uid.as_str())),
         }
     }
 

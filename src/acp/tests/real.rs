@@ -100,9 +100,9 @@ async fn the_real_adapter_takes_turns_through_files_and_drivers_come_and_go() {
     let model = Some("opus".to_owned());
     let (wants, receiver) = watch::channel(wanted(&[world.turn("j.a.1"), Turn { model, ..world.turn("j.b.1") }]));
     let driver = spawn_driver(world.config(), receiver.clone(), || {});
-    until(&mut driver.subscribe(), "handshake", |progress| progress.handshake == Handshake::Done).await;
+    until(&mut driver.progress(), "handshake", |progress| progress.handshake == Handshake::Done).await;
     let in_flight = |progress: &Progress| progress.turns.values().all(|state| *state == TurnState::InFlight);
-    until(&mut driver.subscribe(), "both in flight", in_flight).await;
+    until(&mut driver.progress(), "both in flight", in_flight).await;
     eventually("both asked", || (api.waiting() == 2).then_some(())).await;
 
     // The controller dies in the middle of both turns; while it is away, they end.
@@ -117,7 +117,7 @@ async fn the_real_adapter_takes_turns_through_files_and_drivers_come_and_go() {
     let all_done = |progress: &Progress| {
         progress.turns.len() == 2 && progress.turns.values().all(|state| matches!(state, TurnState::Done(_)))
     };
-    let progress = until(&mut driver.subscribe(), "both done", all_done).await;
+    let progress = until(&mut driver.progress(), "both done", all_done).await;
     for (run, text) in [("j.a.1", "the first answer"), ("j.b.1", "the second answer")] {
         let outcome = done(&progress, run).unwrap();
         assert_eq!(result(&outcome), json!({"result": text}));
@@ -127,7 +127,7 @@ async fn the_real_adapter_takes_turns_through_files_and_drivers_come_and_go() {
     }
 
     wants.send_modify(|wanted| wanted.closing = true);
-    until(&mut driver.subscribe(), "leave", |progress| progress.closed).await;
+    until(&mut driver.progress(), "leave", |progress| progress.closed).await;
     let status = eventually("the adapter's end", || adapter.child.try_wait().unwrap()).await;
     assert!(status.success(), "{status}");
 }
@@ -143,7 +143,7 @@ async fn the_real_adapter_cancels_a_turn_that_vanishes() {
     let driver = spawn_driver(world.config(), receiver, || {});
     eventually("asked", || (api.waiting() == 1).then_some(())).await;
     wants.send_modify(|wanted| wanted.turns.clear());
-    until(&mut driver.subscribe(), "session closed", |progress| progress.sessions.is_empty()).await;
+    until(&mut driver.progress(), "session closed", |progress| progress.sessions.is_empty()).await;
     let said = lines(&world.dir.join("stdout"));
     let stopped = said.iter().find(|line| line["id"] == "prompt/j.a.1").unwrap();
     assert_eq!(stopped["result"]["stopReason"], "cancelled");
@@ -163,7 +163,7 @@ async fn the_real_adapter_uses_a_tool() {
     let turn = Turn { output_mode: OutputMode::File(path), ..world.turn("j.a.1") };
     let (wants, receiver) = watch::channel(wanted(&[turn]));
     let driver = spawn_driver(world.config(), receiver, || {});
-    let progress = until(&mut driver.subscribe(), "done", |progress| done(progress, "j.a.1").is_some()).await;
+    let progress = until(&mut driver.progress(), "done", |progress| done(progress, "j.a.1").is_some()).await;
     assert_eq!(result(&done(&progress, "j.a.1").unwrap()), json!({"answer": 42}));
     wants.send_modify(|wanted| wanted.closing = true);
     eventually("the adapter's end", || adapter.child.try_wait().unwrap()).await;

@@ -21,7 +21,7 @@ impl Play {
         let world = World::new();
         let (wanted, receiver) = watch::channel(wanted(&world));
         let driver = spawn_driver(config(world.config()), receiver, || {});
-        let progress = driver.subscribe();
+        let progress = driver.progress();
         Play { world, wanted, driver, progress }
     }
 
@@ -266,7 +266,7 @@ async fn a_handshake_fails_with_its_reason() {
         let failed = Handshake::Failed(expected.to_owned());
         until(&mut play.progress, expected, |progress| progress.handshake == failed).await;
     }
-    let short = |config| DriverConfig { start_timeout: Duration::from_millis(30), ..config };
+    let short = |config| DriverConfig { start_timeout: Span(Duration::from_millis(30)), ..config };
     let mut late = Play::with(|world| wanted(&[world.turn("j.a.1")]), short);
     let failed = Handshake::Failed("the agent did not answer initialize within 30ms".to_owned());
     until(&mut late.progress, "too late", |progress| progress.handshake == failed).await;
@@ -360,10 +360,10 @@ async fn a_terminal_is_a_workload_with_a_fixed_id() {
     eventually("all is read", || play.driver.drained().then_some(())).await;
 
     // Another driver, over the same files, comes to the same.
-    let before = play.driver.progress();
+    let before = Arc::clone(&play.driver.progress().borrow());
     let sent = play.world.sent();
     let (_keep, receiver) = watch::channel(play.wanted.borrow().clone());
     drop(std::mem::replace(&mut play.driver, spawn_driver(play.world.config(), receiver, || {})));
-    until(&mut play.driver.subscribe(), "the same progress", |progress| *progress == *before).await;
+    until(&mut play.driver.progress(), "the same progress", |progress| *progress == *before).await;
     assert_eq!(play.world.sent(), sent);
 }

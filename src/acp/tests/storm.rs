@@ -115,7 +115,7 @@ async fn a_driver_that_dies_between_any_two_lines_asks_each_prompt_once() {
             }
         };
         let _ = tokio::time::timeout(patience, said).await;
-        let progress = driver.progress();
+        let progress = Arc::clone(&driver.progress().borrow());
         drop(driver);
         if all_done(&progress) {
             break progress;
