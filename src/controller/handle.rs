@@ -2,7 +2,7 @@
 
 use crate::model::{Observed, Time};
 use crate::os::StateDir;
-use crate::plan::Plan;
+use crate::plan::{Acts, Bounds, Plan};
 use crate::store::Store;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
@@ -16,6 +16,10 @@ pub struct Pass {
     pub observed: Option<Arc<Observed>>,
     /// What it planned.
     pub plan: Arc<Plan>,
+    /// What bounded the plan.
+    pub bounds: Option<Bounds>,
+    /// What had been done before.
+    pub acts: Acts,
 }
 
 /// A running controller, to those who talk to it.

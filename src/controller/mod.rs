@@ -1,5 +1,404 @@
-//! The controller: the loop, what wakes it, and the watched directory.
+//! The controller: observe, plan, act, again and again.
+//!
+//! **Architecture invariants.** Nothing here decides about a process: [`crate::plan`] does, from values. Nothing here is told
+//! by an event what to do: a wake-up only makes the next pass come sooner. There is no clean-up path that only an orderly
+//! exit takes.
 
+mod adapters;
+mod admit;
+mod classes;
+mod directory;
 mod handle;
+mod load;
+mod outcome;
+mod requests;
+mod script;
+mod settle;
+mod tidy;
+mod wake;
+mod watches;
 
 pub use handle::*;
+pub use load::{Loaded, load, load_text};
+pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
+
+use crate::act::{Hands, Tools};
+use crate::model::{Observed, Pid, ProcId, Reading, Snapshot, Time, WorkloadUid};
+use crate::observe::Eyes;
+use crate::os::{self, Cgroups, LockError, OsError, StateDir, StateLock};
+use crate::plan::{self, Acts, Bounds, Guard, Plan};
+use crate::store::{Store, StoreError};
+use adapters::Adapters;
+use settle::{Flows, World};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use watches::Watches;
+
+/// How long a controller that starts waits for the lock: another one may be ending just now.
+const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
+/// After a pass that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// What a controller is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The watched directories.
+    pub dirs: Vec<PathBuf>,
+    /// The state directory.
+    pub state: StateDir,
+    /// Converge, then exit.
+    pub once: bool,
+    /// How long nothing may happen before a pass is made all the same.
+    pub resync: Duration,
+}
+
+/// Why a controller could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state directory could not be made.
+    #[error("failed to create the state directory {path}: {source}; choose another one with --state")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another controller has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system would not say who we are.
+    #[error(transparent)]
+    Os(#[from] OsError),
+    /// Our own program, which shims are started from, cannot be found.
+    #[error("failed to find the path of this program: {0}")]
+    Exe(std::io::Error),
+}
+
+/// Why a pass came to nothing. The next one tries again.
+#[derive(Debug, Error)]
+enum PassError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the plan breaks a safety rule and is not carried out (please report this): {0}")]
+    Violation(#[from] plan::Violation),
+}
+
+/// A controller with its state directory.
+pub struct Controller {
+    options: Options,
+    store: Arc<Store>,
+    eyes: Eyes,
+    hands: Hands,
+    adapters: Adapters,
+    flows: Flows,
+    watches: Watches,
+    bell: Arc<Notify>,
+    passes: watch::Sender<Arc<Pass>>,
+    /// What each watched directory was when it was last read.
+    directories: Vec<(PathBuf, Reading<()>)>,
+    /// When a job has something to do even if nothing happens.
+    wake_jobs: Option<Time>,
+    selves: BTreeSet<Pid>,
+    tools: Tools,
+    /// Held as long as the controller lives; shims watch it.
+    _lock: StateLock,
+}
+
+/// What a pass came to.
+enum Outcome {
+    /// Something changed: look again at once.
+    Again,
+    /// Wait until something happens, or until then.
+    Rest(Option<Time>),
+}
+
+/// The time of day.
+pub fn clock() -> Time {
+    Time(jiff::Timestamp::now().as_millisecond())
+}
+
+impl Controller {
+    /// Takes the state directory, opens the store, finds out what the host offers.
+    ///
+    /// # Errors
+    /// See [`StartError`]; the most frequent one is that another controller has the state directory.
+    pub async fn open(options: Options) -> Result<Controller, StartError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let root = options.state.root().to_owned();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)
+            .map_err(|source| StartError::StateDir { path: root, source })?;
+        let lock = take_lock(&options.state).await?;
+        let store = Arc::new(Store::open(&options.state.store_file())?);
+        let instance = store.instance().clone();
+        let cgroups = Cgroups::detect(&instance);
+        let bell = Arc::new(Notify::new());
+        let tools = Tools {
+            store: store.clone(),
+            state_dir: options.state.clone(),
+            instance: instance.clone(),
+            cgroups: cgroups.clone(),
+            exe: std::env::current_exe().map_err(StartError::Exe)?,
+            lease: store.snapshot()?.policy.lease.0,
+        };
+        tracing::info!(
+            %instance,
+            state = %options.state.root().display(),
+            cgroups = cgroups.is_some(),
+            "controller {} started",
+            std::process::id()
+        );
+        let adapters = Adapters::new(options.state.clone(), bell.clone());
+        let hands = Hands::new(tools.clone(), adapters.ask_client(), bell.clone(), clock);
+        let first = Arc::new(Pass {
+            at: clock(),
+            observed: None,
+            plan: Arc::new(Plan::default()),
+            bounds: None,
+            acts: Acts::default(),
+        });
+        let not_read = || Reading::Unknown("its first reading".to_owned());
+        Ok(Controller {
+            eyes: Eyes::new(options.state.clone(), instance, cgroups),
+            hands,
+            adapters,
+            flows: Flows::default(),
+            watches: Watches::new(bell.clone()),
+            passes: watch::channel(first).0,
+            directories: options.dirs.iter().map(|dir| (dir.clone(), not_read())).collect(),
+            wake_jobs: None,
+            selves: os::self_and_ancestors()?,
+            tools,
+            bell,
+            store,
+            options,
+            _lock: lock,
+        })
+    }
+
+    /// What others hold of it.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            store: self.store.clone(),
+            state_dir: self.options.state.clone(),
+            passes: self.passes.subscribe(),
+            bell: self.bell.clone(),
+        }
+    }
+
+    /// The loop. Returns when `shutdown` completes or, with `once`, when what is is what should be.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let dirty = Arc::new(Notify::new());
+        let _watcher = wake::watch_directories(&self.options.dirs, dirty.clone());
+        let mut revisions = self.store.subscribe();
+        let mut read_directories = true;
+        let mut next_resync = tokio::time::Instant::now() + self.options.resync;
+        loop {
+            let outcome = self.pass(std::mem::take(&mut read_directories)).await;
+            let wait = match outcome {
+                Ok(Outcome::Again) => continue,
+                Ok(Outcome::Rest(at)) => {
+                    if self.options.once && self.converged() {
+                        return;
+                    }
+                    at.map(|at| at.since(clock()))
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the pass came to nothing; trying again");
+                    Some(AFTER_FAILURE)
+                }
+            };
+            let due = tokio::time::sleep(wait.unwrap_or(self.options.resync));
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = self.bell.notified() => {}
+                _ = revisions.changed() => {}
+                () = dirty.notified() => read_directories = true,
+                () = due => {}
+                () = tokio::time::sleep_until(next_resync) => {
+                    read_directories = true;
+                    next_resync = tokio::time::Instant::now() + self.options.resync;
+                    tidy::tidy(&self.tools);
+                }
+            }
+            revisions.mark_unchanged();
+        }
+    }
+
+    /// One pass: look, read, settle the jobs, plan, act.
+    async fn pass(&mut self, read_directories: bool) -> Result<Outcome, PassError> {
+        if read_directories {
+            self.read_directories();
+        }
+        let now = clock();
+        let number = self.eyes.next_look();
+        self.hands.look_begins(number);
+        let interested = self.store.snapshot().map(|desired| desired.workloads.keys().cloned().collect());
+        let observed = self.eyes.look(now, &interested.unwrap_or_default());
+        let desired = self.store.snapshot()?;
+        self.hands.set_lease(desired.policy.lease.0);
+        self.flows.fill(&desired);
+        self.adapters.update(&desired, &observed, &self.flows);
+        if self.settle(&desired, &observed, now)? {
+            return Ok(Outcome::Again);
+        }
+        let bounds = self.bounds(&desired, &observed);
+        let acts = self.hands.acts();
+        let plan = plan::diff(&desired, &observed, &acts, &bounds, now);
+        plan::check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: os::effective_uid() })?;
+        for (uid, action, reason) in plan.actions() {
+            tracing::debug!(workload = %uid, action = action.as_str(), reason, "acting");
+            self.hands.submit(uid, action.clone());
+        }
+        self.watches.update(&desired, &observed);
+        self.forget(&desired, &observed);
+        let wake_at = [plan.wake_at, self.wake_jobs].into_iter().flatten().min();
+        let pass =
+            Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan), bounds: Some(bounds), acts };
+        self.passes.send_replace(Arc::new(pass));
+        Ok(Outcome::Rest(wake_at))
+    }
+}
+
+impl Controller {
+    /// Brings the store in line with the watched directories.
+    fn read_directories(&mut self) {
+        for (dir, known) in &mut self.directories {
+            let reading = match directory::sync(dir, &self.store, clock()) {
+                Ok(reading) => reading,
+                // Somebody else wrote meanwhile: their write rings, and the next pass reads again.
+                Err(StoreError::Conflict { .. }) => {
+                    self.bell.notify_one();
+                    known.clone()
+                }
+                Err(error) => Reading::Unknown(format!("the store can be written ({error})")),
+            };
+            if let (Reading::Unknown(why), true) = (&reading, *known != reading) {
+                tracing::warn!("nothing is ended until {why}");
+            }
+            *known = reading;
+        }
+    }
+
+    /// Takes the jobs as far as they go; true: something was written, and what is to be done now shows in a new look.
+    fn settle(&mut self, desired: &Snapshot, observed: &Observed, now: Time) -> Result<bool, StoreError> {
+        let world = World {
+            desired,
+            observed,
+            adapters: &self.adapters,
+            state_dir: &self.options.state,
+            exe: &self.tools.exe,
+            ended: &self.ended_terminals(desired)?,
+            now,
+        };
+        let mut new_uid = || uuid::Uuid::now_v7().to_string();
+        let settled = settle::settle(&world, &mut self.flows, &mut new_uid);
+        self.wake_jobs = settled.wake_at;
+        if settled.txn.is_empty() {
+            return Ok(false);
+        }
+        match self.store.commit(settled.txn, now) {
+            // A newer word of somebody else's: read it, and settle anew.
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Those of the terminals that agents asked for that have run and are stopped: active rows do not show them.
+    fn ended_terminals(&self, desired: &Snapshot) -> Result<BTreeSet<WorkloadUid>, StoreError> {
+        let mut ended = BTreeSet::new();
+        for (_, terminal) in self.adapters.terminals() {
+            if !desired.workloads.contains_key(&terminal.id)
+                && self.store.get(crate::model::Kind::Workload, terminal.id.as_str())?.is_some()
+            {
+                ended.insert(terminal.id);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// What bounds this pass's plan.
+    fn bounds(&self, desired: &Snapshot, observed: &Observed) -> Bounds {
+        let mut gate = Reading::Known(());
+        for (_, reading) in &self.directories {
+            if let Reading::Unknown(why) = reading {
+                gate = Reading::Unknown(why.clone());
+            }
+        }
+        let protected = match protect_set(&desired.policy.protect, observed) {
+            Ok(protected) => protected,
+            // A pattern that says nothing might have protected anything.
+            Err(why) => {
+                gate = Reading::Unknown(why);
+                BTreeSet::new()
+            }
+        };
+        Bounds { gate, protected, selves: self.selves.clone() }
+    }
+
+    /// Drops what is remembered of things that are no more.
+    fn forget(&mut self, desired: &Snapshot, observed: &Observed) {
+        if let Reading::Known(trees) = &observed.workloads {
+            let known = |uid: &WorkloadUid| desired.workloads.contains_key(uid) || trees.contains_key(uid);
+            self.hands.retain(known);
+        }
+    }
+
+    /// Whether what is is what should be, and nothing but a person or a program outside will change that.
+    fn converged(&self) -> bool {
+        let Ok(desired) = self.store.snapshot() else { return false };
+        let at_rest = desired.jobs.values().all(|job| {
+            let runs = desired.runs.get(&job.uid());
+            let moving = runs.into_iter().flatten().any(|run| {
+                matches!(run.status.phase, crate::model::RunPhase::Pending | crate::model::RunPhase::Running)
+            });
+            !moving
+        });
+        let pass = self.passes.borrow().clone();
+        let plan_is_empty = pass.plan.actions().is_empty();
+        let read = self.directories.iter().all(|(_, reading)| reading.known().is_some());
+        let ending = desired.workloads.values().any(|workload| workload.status.stage.is_some());
+        at_rest && plan_is_empty && !ending && read && self.hands.idle()
+    }
+}
+
+/// Eyes of somebody who only wants to see, and who they are.
+fn observer(store: &Store, state_dir: &StateDir) -> Result<(Eyes, BTreeSet<Pid>), OsError> {
+    let instance = store.instance().clone();
+    let cgroups = Cgroups::detect(&instance);
+    Ok((Eyes::new(state_dir.clone(), instance, cgroups), os::self_and_ancestors()?))
+}
+
+/// The processes of ours that match a `protect` pattern.
+fn protect_set(patterns: &[String], observed: &Observed) -> Result<BTreeSet<ProcId>, String> {
+    if patterns.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let set = regex::RegexSet::new(patterns)
+        .map_err(|error| format!("the policy's `protect` patterns can be understood ({error})"))?;
+    let Reading::Known(trees) = &observed.workloads else { return Ok(BTreeSet::new()) };
+    let all = trees.values().flat_map(|tree| &tree.processes);
+    Ok(all.filter(|process| set.is_match(&process.command)).map(|process| process.id).collect())
+}
+
+async fn take_lock(state: &StateDir) -> Result<StateLock, LockError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match StateLock::take(&state.lock_file()) {
+            Err(LockError::Held { .. }) if begun.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            result => return result,
+        }
+    }
+}

@@ -3,6 +3,17 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod compile;
+mod machine;
+mod text;
 mod types;
 
+pub use compile::{Compiled, compile};
+pub use machine::*;
+pub use text::{substitute, variables};
 pub use types::*;
+
+/// Whether an expression can be understood; if not: why, and how many characters into it.
+fn parses(_text: &str) -> Result<(), (String, usize)> {
+    Ok(())
+}

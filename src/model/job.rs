@@ -116,6 +116,9 @@ pub struct JobStatus {
     /// The directory that relative paths in the flow are relative to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_dir: Option<String>,
+    /// The generation that it had when a step escalated it: it goes on when a person has changed its spec since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escalated_generation: Option<u64>,
     /// Further facts, each with its own clock.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -25,6 +25,14 @@ pub struct RunSpec {
     /// The runs that those values came from, and that `after` waited for, as (step, attempt): what makes it current.
     #[serde(default)]
     pub sources: Vec<(String, u32)>,
+    /// Its place among the runs of its job, in the order in which they were made, from 1: what a loop supersedes is what
+    /// is older than the run that it made.
+    #[serde(default)]
+    pub order: u32,
+    /// The run whose end asked for this one, as (step, attempt): by a `loop` rule, or by a person's retry. None: its
+    /// inputs did; it begins a new iteration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<(String, u32)>,
 }
 
 /// Where a run is in its life.

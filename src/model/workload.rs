@@ -89,8 +89,14 @@ pub struct WorkloadSpec {
     pub command: Vec<String>,
     /// The environment, over the controller's own.
     pub env: BTreeMap<String, EnvValue>,
+    /// Files that are put into its run directory before it starts, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// The working directory; made if it is not there.
     pub cwd: String,
+    /// Between Ask and Terminate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ask_period: Option<Span>,
     /// Between Terminate and Kill.
     pub grace_period: Span,
     /// For the handshake of an adapter.
@@ -240,7 +246,7 @@ pub struct WorkloadStatus {
     /// How its main process ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// When its start was first tried and failed, how often, and when the next try is due.
+    /// When its shim was first seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When nothing of it was left.

@@ -1,1 +1,235 @@
-//! (to be written)
+//! The eyes: [`Eyes::look`] sees the host once, as [`Observed`] describes it, and decides nothing.
+//!
+//! What a look promises:
+//! - It finds a process by any of three marks: the cgroup that it is in, `TENURE_WORKLOAD=<instance>/<uid>` in its environment
+//!   (that of *this* instance only), or the shim that it descends from. Who descends from a marked process descends from the
+//!   shim that started that one, also after the shim has died.
+//! - An environment mark says whose a process is, over its descent: one that names another workload, or another instance,
+//!   ends the descent there.
+//! - Process 1 and the controller itself are never part of a workload.
+//! - State, parent, and memory of what it reports were read in this look.
+//! - A look that could not be completed is `Unknown`: nothing is missing then.
+//! - Absence is honest: as long as something ends while it is being read, the table is read once more, for the child that it may
+//!   have left (a double fork does just that). After [`MAX_PASSES`] it is taken as it is; a later look finds the rest.
+//! - Files that prove an end are read *after* the processes. The shim writes `exit.json` before it leaves, so who sees no
+//!   shim sees its `exit.json`.
+
+mod files;
+mod marks;
+
+#[cfg(test)]
+mod tests;
+
+use crate::model::{
+    BootId, InstanceId, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Time, WorkloadUid,
+};
+use crate::os::{Cgroups, OsError, ProcessTable, StateDir, boot_id, is_plain_name, self_id};
+use files::Files;
+use marks::Roots;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// How often one look reads the process table at most.
+const MAX_PASSES: usize = 6;
+
+/// A part of the world could not be read, so the look knows nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Os(#[from] OsError),
+    #[error("could not read {path}: {source}")]
+    Directory { path: String, source: std::io::Error },
+}
+
+/// The eyes of one instance. They keep what they have read of processes that are still there, so that a look at an unchanged host
+/// costs little; dropping them loses nothing.
+#[derive(Debug)]
+pub struct Eyes {
+    state: StateDir,
+    instance: InstanceId,
+    cgroups: Option<Cgroups>,
+    table: ProcessTable,
+    looks: u64,
+    host: Option<(BootId, ProcId)>,
+}
+
+impl Eyes {
+    /// The eyes of the instance whose state directory this is.
+    pub fn new(state: StateDir, instance: InstanceId, cgroups: Option<Cgroups>) -> Eyes {
+        Eyes { state, instance, cgroups, table: ProcessTable::new(), looks: 0, host: None }
+    }
+
+    /// The number that the next look will have.
+    pub fn next_look(&self) -> u64 {
+        self.looks + 1
+    }
+
+    /// Looks at the host. `interested`: the workloads whose end matters though their run directory may be gone (those that are not
+    /// stopped): of these, and only these, the log directory is asked for an `exit.json`.
+    pub fn look(&mut self, now: Time, interested: &BTreeSet<WorkloadUid>) -> Observed {
+        self.looks += 1;
+        let (boot_id, workloads) = match self.host() {
+            Ok((boot_id, me)) => {
+                let seen = self.workloads(&boot_id, me, interested);
+                (boot_id, seen.map_or_else(|error| Reading::Unknown(error.to_string()), Reading::Known))
+            }
+            Err(error) => (BootId::default(), Reading::Unknown(error.to_string())),
+        };
+        Observed { look: self.looks, as_of: now, boot_id, workloads }
+    }
+
+    /// This boot and this process: asked once, neither changes.
+    fn host(&mut self) -> Result<(BootId, ProcId), OsError> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let host = (boot_id()?, self_id()?);
+        self.host = Some(host.clone());
+        Ok(host)
+    }
+
+    fn workloads(
+        &mut self,
+        boot_id: &BootId,
+        me: ProcId,
+        interested: &BTreeSet<WorkloadUid>,
+    ) -> Result<BTreeMap<WorkloadUid, SeenWorkload>, LookError> {
+        let mut seen: BTreeMap<WorkloadUid, SeenWorkload> = BTreeMap::new();
+        let directory = self.state.workloads();
+        for uid in files::run_dirs(&directory)
+            .map_err(|source| LookError::Directory { path: directory.display().to_string(), source })?
+        {
+            let mut files = Files::default();
+            files.read_shim(&self.state.workload(&uid));
+            let workload = seen.entry(uid).or_default();
+            (workload.run_dir, workload.shim, workload.unreadable) = (true, files.shim, files.unreadable);
+        }
+        for _ in 0..MAX_PASSES {
+            let settled = self.processes(boot_id, me, &mut seen)?;
+            if settled {
+                break;
+            }
+        }
+        self.ends(&mut seen, interested);
+        // What an earlier pass of this look saw, and nothing is left of.
+        seen.retain(|_, workload| *workload != SeenWorkload::default());
+        Ok(seen)
+    }
+
+    /// One pass over the processes: replaces those of every workload. `false`: something ended in the meantime.
+    fn processes(
+        &mut self,
+        boot_id: &BootId,
+        me: ProcId,
+        seen: &mut BTreeMap<WorkloadUid, SeenWorkload>,
+    ) -> Result<bool, LookError> {
+        for workload in seen.values_mut() {
+            workload.processes.clear();
+            workload.cgroup = false;
+        }
+        let mut settled = self.table.refresh()?.vanished == 0;
+        let mut roots = Roots::default();
+        for uid in self.cgroups.iter().map(Cgroups::list).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+            let Some(cgroups) = &self.cgroups else { continue };
+            let Some(pids) = cgroups.procs(&uid)? else { continue };
+            let place = cgroups.hierarchy_path(&uid);
+            seen.entry(uid.clone()).or_default().cgroup = true;
+            for pid in pids {
+                // A member that the table does not hold was forked after the pass: the next one finds it.
+                if self.table.get(pid).is_none() {
+                    settled = false;
+                } else if self.table.is_in_cgroup(pid, &place)? {
+                    roots.cgroup.insert((pid, uid.clone()));
+                }
+            }
+        }
+        for (uid, workload) in seen.iter() {
+            let shim = workload.shim.as_ref().filter(|shim| shim.boot_id == *boot_id).map(|shim| shim.shim);
+            if let Some(shim) = shim.filter(|id| self.table.get(id.pid).is_some_and(|there| there.id == *id)) {
+                roots.shims.insert(shim.pid, uid.clone());
+            }
+        }
+        let found = marks::find(&mut self.table, &self.instance, &roots, me.pid)?;
+        settled &= found.settled;
+        for ((uid, pid), marks) in found.members {
+            let Some(process) = self.seen_process(pid, &uid, marks, boot_id, seen)? else {
+                settled = false;
+                continue;
+            };
+            seen.entry(uid).or_default().processes.push(process);
+        }
+        Ok(settled)
+    }
+
+    fn seen_process(
+        &mut self,
+        pid: Pid,
+        uid: &WorkloadUid,
+        marks: Marks,
+        boot_id: &BootId,
+        seen: &BTreeMap<WorkloadUid, SeenWorkload>,
+    ) -> Result<Option<SeenProcess>, OsError> {
+        let Some(user) = self.table.user(pid)? else { return Ok(None) };
+        let Some(process) = self.table.get(pid) else { return Ok(None) };
+        let written = seen.get(uid).and_then(|it| it.shim.as_ref()).filter(|shim| shim.boot_id == *boot_id);
+        let is_shim = match written {
+            Some(shim) => shim.shim == process.id,
+            // It has not written its file yet: its command line says what it is, and its environment whose.
+            None => marks.environment && is_shim_of(process.argv(), uid),
+        };
+        Ok(Some(SeenProcess {
+            id: process.id,
+            parent: process.parent,
+            user,
+            state: process.state,
+            command: process.command(),
+            rss_bytes: process.rss_bytes,
+            is_shim,
+            marks,
+        }))
+    }
+
+    /// The ends that shims have written, in the run directory or, after the clean-up, in the log directory.
+    fn ends(&self, seen: &mut BTreeMap<WorkloadUid, SeenWorkload>, interested: &BTreeSet<WorkloadUid>) {
+        for (uid, workload) in seen.iter_mut() {
+            let directory = self.state.workload(uid);
+            let mut files = Files::default();
+            // Its directory may have been cleaned up by its shim since the look began.
+            workload.run_dir = directory.is_dir();
+            if workload.run_dir {
+                files.read_exit(&directory);
+            }
+            if files.exit.is_none() && interested.contains(uid) {
+                files.read_exit(&self.state.log(uid));
+            }
+            workload.exit = files.exit;
+            if workload.unreadable.is_none() {
+                workload.unreadable = files.unreadable;
+            }
+        }
+        for uid in interested.iter().filter(|uid| is_plain_name(uid.as_str())) {
+            if seen.contains_key(uid) {
+                continue;
+            }
+            let mut files = Files::default();
+            files.read_exit(&self.state.log(uid));
+            if files.exit.is_some() || files.unreadable.is_some() {
+                let workload = SeenWorkload { exit: files.exit, unreadable: files.unreadable, ..Default::default() };
+                seen.insert(uid.clone(), workload);
+            }
+        }
+    }
+}
+
+/// Whether an argument vector is `tenure shim <run directory of this workload>`.
+fn is_shim_of<'a>(argv: impl Iterator<Item = &'a [u8]>, uid: &WorkloadUid) -> bool {
+    let mut words = argv.skip(1);
+    words.next() == Some(b"shim")
+        && words
+            .next()
+            .map(|word| Path::new(OsStr::from_bytes(word)))
+            .and_then(Path::file_name)
+            .is_some_and(|name| name == uid.as_str())
+}

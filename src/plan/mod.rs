@@ -1,5 +1,276 @@
-//! The diff of what should be and what is. Pure.
+//! The diff: what would bring what is to what should be. Pure: it imports `model` only, and is given the time.
+//!
+//! [`diff`] answers every row and every tree with exactly one line: an action, or *held* with the reason. It leaves the
+//! hands no choice. [`check`] is a second opinion on its answer: the never-rules, stated independently.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod check;
+mod stages;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use check::{Guard, Violation, check};
+pub use verdict::{Want, want};
+
+use crate::model::{
+    Cause, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time, Workload, WorkloadUid,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What has been, and is being, done to a workload by this controller since it started: what the next look may judge.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Acts {
+    /// By workload; one that is not here was not acted on.
+    pub by_workload: BTreeMap<WorkloadUid, Act>,
+}
+
+/// The last act on one workload.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Act {
+    /// What is under way, if something is.
+    pub in_flight: Option<&'static str>,
+    /// The number of the last look that began before the act ended: a judgement needs a later one.
+    pub ended_at_look: u64,
+    /// After a failure: not before this.
+    pub retry_at: Option<Time>,
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// The last failure, in words.
+    pub error: Option<String>,
+}
+
+/// What is known about the host beyond one look, that bounds every plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bounds {
+    /// Whether anything may be ended now: the start gate, the manifest directories, the store. `Unknown` says what is
+    /// waited for.
+    pub gate: Reading<()>,
+    /// Processes that match one of these are never signalled: decided at the edge from the policy's patterns.
+    pub protected: BTreeSet<ProcId>,
+    /// The controller and its ancestors.
+    pub selves: BTreeSet<Pid>,
+}
+
+/// What to do about one workload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make its run directory and its shim.
+    Start,
+    /// Its shim is there: say so in its row.
+    NoteRunning {
+        /// The shim.
+        shim: ProcId,
+        /// The main process, if it could be started.
+        child: Option<ProcId>,
+    },
+    /// It can serve no more: say so in its row, and fail the runs that count on it.
+    Condemn {
+        /// Why.
+        cause: Cause,
+        /// The same for a person.
+        message: String,
+    },
+    /// It carries our mark and has no row: write one, so that its end has a place to be recorded.
+    Adopt,
+    /// Record this stage with its reason, then do what the stage does.
+    Stop {
+        /// The stage, not yet sent.
+        stage: Stage,
+        /// Why.
+        cause: Cause,
+        /// The evidence, in words.
+        message: String,
+        /// Whom to signal.
+        targets: Vec<ProcId>,
+        /// The memory that its processes hold, in bytes.
+        held_bytes: u64,
+    },
+    /// The stage is recorded and what it does may not have been done: do it (again).
+    Send {
+        /// The stage.
+        stage: Stage,
+        /// Whom to signal.
+        targets: Vec<ProcId>,
+    },
+    /// Nothing of it is alive: remove what it left, then say that it is stopped.
+    Clean,
+}
+
+impl Action {
+    /// One word, as printed.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Action::Start => "Start",
+            Action::NoteRunning { .. } => "NoteRunning",
+            Action::Condemn { .. } => "Condemn",
+            Action::Adopt => "Adopt",
+            Action::Stop { stage, .. } | Action::Send { stage, .. } => stage.as_str(),
+            Action::Clean => "Clean",
+        }
+    }
+
+    /// The processes that it would signal.
+    pub fn targets(&self) -> &[ProcId] {
+        match self {
+            Action::Stop { targets, .. } | Action::Send { targets, .. } => targets,
+            Action::Start | Action::NoteRunning { .. } | Action::Condemn { .. } | Action::Adopt | Action::Clean => &[],
+        }
+    }
+
+    /// Whether it ends something, or removes what was left of it: what the gate holds back.
+    pub fn is_ending(&self) -> bool {
+        match self {
+            Action::Stop { .. } | Action::Send { .. } | Action::Clean | Action::Adopt | Action::Condemn { .. } => true,
+            Action::Start | Action::NoteRunning { .. } => false,
+        }
+    }
+}
+
+/// What is to be done about one workload, or why nothing is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// Do this.
+    Act(Action, String),
+    /// Do nothing now, because of this; look again at this time, if one is given.
+    Held(String, Option<Time>),
+}
 
 /// What would bring what is to what should be.
-#[derive(Debug, Clone, Default)]
-pub struct Plan {}
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// One line for every row and every tree.
+    pub lines: BTreeMap<WorkloadUid, Line>,
+    /// When the next pass is due even if nothing happens.
+    pub wake_at: Option<Time>,
+}
+
+impl Plan {
+    /// What it does, ends before starts.
+    pub fn actions(&self) -> Vec<(&WorkloadUid, &Action, &str)> {
+        let all = self.lines.iter().filter_map(|(uid, line)| match line {
+            Line::Act(action, reason) => Some((uid, action, reason.as_str())),
+            Line::Held(..) => None,
+        });
+        let (starts, others): (Vec<_>, Vec<_>) = all.partition(|(_, action, _)| matches!(action, Action::Start));
+        others.into_iter().chain(starts).collect()
+    }
+}
+
+/// What one workload looks like from both sides: the only thing that a line is made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// Its row; none: only its marks were seen.
+    pub(crate) row: Option<&'a Workload>,
+    /// What was seen of it; an empty one: nothing was.
+    pub(crate) seen: &'a SeenWorkload,
+    pub(crate) bounds: &'a Bounds,
+    pub(crate) now: Time,
+}
+
+impl Case<'_> {
+    /// The processes that may be signalled: without the shim, which ends by itself, and without what is protected.
+    pub(crate) fn targets(&self) -> Vec<ProcId> {
+        self.living().filter(|process| !process.is_shim).map(|process| process.id).collect()
+    }
+
+    /// The processes that count as being of the tree: what is protected was let go.
+    pub(crate) fn living(&self) -> impl Iterator<Item = &SeenProcess> {
+        self.seen.processes.iter().filter(|process| !self.bounds.protected.contains(&process.id))
+    }
+}
+
+/// The plan: one line for every row and every tree.
+///
+/// `observed` must be older than `desired` (look first, then read): then a process that it shows has a row in `desired`,
+/// unless that row is gone for good.
+pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bounds, now: Time) -> Plan {
+    let mut plan = Plan::default();
+    let nothing = SeenWorkload::default();
+    let empty = BTreeMap::new();
+    let (trees, unknown) = match &observed.workloads {
+        Reading::Known(trees) => (trees, None),
+        Reading::Unknown(why) => (&empty, Some(why)),
+    };
+    let keys: BTreeSet<&WorkloadUid> = desired.workloads.keys().chain(trees.keys()).collect();
+    for uid in keys {
+        let case = Case { row: desired.workloads.get(uid), seen: trees.get(uid).unwrap_or(&nothing), bounds, now };
+        let line = match held_by_acts(acts.by_workload.get(uid), observed.look, now) {
+            Some(held) => held,
+            None => match unknown {
+                Some(why) => Line::Held(format!("the process table is unknown: {why}"), None),
+                None => gated(judge(desired, case), bounds),
+            },
+        };
+        if let Line::Held(_, Some(at)) = &line {
+            plan.wake_at = Some(plan.wake_at.map_or(*at, |earlier| earlier.min(*at)));
+        }
+        plan.lines.insert(uid.clone(), line);
+    }
+    hold_back_collisions(desired, &mut plan);
+    plan
+}
+
+/// What was acted on is judged again only by a look that began after the act ended, and after a failure not at once.
+fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
+    let act = act?;
+    if let Some(doing) = act.in_flight {
+        return Some(Line::Held(format!("{doing} is under way"), None));
+    }
+    if look <= act.ended_at_look {
+        return Some(Line::Held("it was acted on after this look began".into(), Some(now)));
+    }
+    match (act.retry_at, &act.error) {
+        (Some(at), Some(error)) if at > now => {
+            Some(Line::Held(format!("failed, to be tried again: {error}"), Some(at)))
+        }
+        _ => None,
+    }
+}
+
+/// Nothing is ended through a closed gate.
+fn gated(line: Line, bounds: &Bounds) -> Line {
+    match (&line, &bounds.gate) {
+        (Line::Act(action, reason), Reading::Unknown(why)) if action.is_ending() => {
+            Line::Held(format!("{} is held back until {why} ({reason})", action.as_str()), None)
+        }
+        _ => line,
+    }
+}
+
+/// The line of one workload, from its row and from what was seen of it.
+fn judge(desired: &Snapshot, case: Case<'_>) -> Line {
+    match case.row {
+        None => verdict::without_row(case),
+        Some(row) => stages::with_row(row, &want(row, desired), case),
+    }
+}
+
+/// Stop before start: what works on the same step of the same job, in the same directory, waits until its predecessor is
+/// gone.
+fn hold_back_collisions(desired: &Snapshot, plan: &mut Plan) {
+    let step_of = |row: &Workload| {
+        let run = row.spec.run.as_deref()?;
+        let (step, _attempt) = run.rsplit_once('.')?;
+        Some((row.spec.owners.first()?.uid.clone(), step.to_owned()))
+    };
+    let ending: BTreeMap<_, &WorkloadUid> = desired
+        .workloads
+        .iter()
+        .filter(|(uid, row)| {
+            row.status.stage.is_some() || matches!(plan.lines.get(*uid), Some(Line::Act(Action::Stop { .. }, _)))
+        })
+        .filter_map(|(uid, row)| Some((step_of(row)?, uid)))
+        .collect();
+    for (uid, row) in &desired.workloads {
+        let starts = matches!(plan.lines.get(uid), Some(Line::Act(Action::Start, _)));
+        let before = step_of(row).and_then(|step| ending.get(&step).copied());
+        if let (true, Some(before)) = (starts, before) {
+            plan.lines.insert(
+                uid.clone(),
+                Line::Held(format!("the attempt before it is still being stopped (workload {before})"), None),
+            );
+        }
+    }
+}

@@ -1,1 +1,258 @@
-//! (to be written)
+//! The shim: the small parent of one workload. It outlives the controller, and has one job: be there.
+//!
+//! What it promises:
+//! - The workload's stdin gets every whole line that the controller appended to `stdin`, once, in order, whether or not a
+//!   controller lives.
+//! - Whatever the workload's processes do to their parents, they stay below the shim; it collects them, and leaves only
+//!   when none is left.
+//! - The end of the main process is in `exit.json` before the shim leaves.
+//! - When the controller's lock has been free for the lease, it stops the workload and cleans up by itself.
+//! - Requests to end (SIGTERM, …) are for the workload, not for it.
+//!
+//! It starts no runtime and no thread: a hundred of them should cost next to nothing.
+
+pub mod files;
+mod lease;
+mod pump;
+
+use crate::model::{Exit, Pid, ProcId, Time};
+use crate::os::{self, LockError, MARK, StateLock};
+use files::{ExitFile, FileError, ShimFile, SpecFile};
+use lease::Lease;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use pump::Pump;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio as ChildStdio};
+use std::time::Duration;
+use thiserror::Error;
+
+/// How long a hint of the file system may be late: files are looked at this often even without one.
+const POLL_FALLBACK: Duration = Duration::from_secs(1);
+
+/// Why a shim could not do its job. It says so on stderr, which is `shim.log`.
+#[derive(Debug, Error)]
+enum ShimError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("failed to {doing}: {source}")]
+    System { doing: &'static str, source: io::Error },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Os(#[from] os::OsError),
+    #[error("there is no spec.json: a shim is started by the controller")]
+    NoSpec,
+}
+
+fn system(doing: &'static str) -> impl Fn(io::Error) -> ShimError {
+    move |source| ShimError::System { doing, source }
+}
+
+/// `tenure shim <dir>`: runs the workload of a run directory to its end.
+pub fn run(dir: &Path) -> ExitCode {
+    match try_run(dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shim of {}: {error}", dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(dir: &Path) -> Result<(), ShimError> {
+    let errno = |doing| move |errno: Errno| ShimError::System { doing, source: errno.into() };
+    os::ignore_requests_to_end().map_err(system("ignore signals"))?;
+    // Started as the leader of a group it could not; then the controller has made it one already.
+    let _ = nix::unistd::setsid();
+    // One shim a workload, however often a controller that was killed in between starts it.
+    let _only = match StateLock::take(&dir.join("shim.lock")) {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if dir.join("shim.json").exists() || dir.join("exit.json").exists() {
+        return Ok(());
+    }
+    let spec = files::read_spec(dir)?.ok_or(ShimError::NoSpec)?;
+    os::become_subreaper().map_err(system("become a subreaper"))?;
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGCHLD);
+    ends.thread_block().map_err(errno("block SIGCHLD"))?;
+    let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(errno("open a signalfd"))?;
+    let hints =
+        Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(errno("watch the run directory"))?;
+    let what = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+    hints.add_watch(dir, what).map_err(errno("watch the run directory"))?;
+
+    let me = os::self_id()?;
+    let mut command = command(dir, &spec)?;
+    let child = match os::spawn_workload(&mut command, spec.cgroup.as_deref()) {
+        Ok(child) => child,
+        Err(error) => {
+            let program = spec.command.first().map_or("", String::as_str);
+            let message = format!("could not be started: {program}: {error} (in {})", spec.cwd.display());
+            write_exit(dir, Exit { message: Some(message), at: Some(now()), ..Exit::default() })?;
+            return Ok(write_shim(dir, me, None)?);
+        }
+    };
+    drop(command);
+    let raw = i32::try_from(child.id()).ok().and_then(Pid::new);
+    let start = match raw {
+        Some(pid) => os::start_time(pid)?.map(|start| ProcId { pid, start }),
+        None => None,
+    };
+    write_shim(dir, me, start)?;
+    let pump = child.stdin.map(|pipe| Pump::new(dir, pipe)).transpose().map_err(system("open stdin"))?;
+    let mut shim = Shim { dir, spec: &spec, main: start, pump, ended: false, lease: Lease::new(&spec) };
+    shim.live(&ends, &hints)
+}
+
+struct Shim<'a> {
+    dir: &'a Path,
+    spec: &'a SpecFile,
+    main: Option<ProcId>,
+    pump: Option<Pump>,
+    /// Whether `exit.json` is written.
+    ended: bool,
+    lease: Lease,
+}
+
+impl Shim<'_> {
+    /// Until no process is left.
+    fn live(&mut self, ends: &SignalFd, hints: &Inotify) -> Result<(), ShimError> {
+        loop {
+            if !self.collect()? {
+                return Ok(());
+            }
+            if let Some(pump) = &mut self.pump
+                && !pump.pass_on()
+            {
+                self.pump = None;
+            }
+            if self.lease.has_run_out(self.spec) {
+                return self.end_by_itself();
+            }
+            self.wait(ends, hints)?;
+        }
+    }
+
+    fn wait(&self, ends: &SignalFd, hints: &Inotify) -> Result<(), ShimError> {
+        let pipe = self.pump.as_ref().filter(|pump| pump.is_full()).map(Pump::pipe);
+        let mut fds = vec![PollFd::new(ends.as_fd(), PollFlags::POLLIN), PollFd::new(hints.as_fd(), PollFlags::POLLIN)];
+        fds.extend(pipe.map(|pipe| PollFd::new(pipe, PollFlags::POLLOUT)));
+        let pumping = self.pump.is_some().then_some(POLL_FALLBACK);
+        let timeout = [pumping, self.lease.next_check()].into_iter().flatten().min();
+        let timeout = timeout.map_or(PollTimeout::NONE, |span| {
+            PollTimeout::try_from(span.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(ShimError::System { doing: "wait", source: errno.into() }),
+        }
+        while let Ok(Some(_)) = ends.read_signal() {}
+        while hints.read_events().is_ok_and(|events| !events.is_empty()) {}
+        Ok(())
+    }
+
+    /// Collects what has ended; false: no process is left.
+    fn collect(&mut self) -> Result<bool, ShimError> {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => return Ok(true),
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    self.note_end(pid.as_raw(), Exit { code: Some(code), ..Exit::default() })?;
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    let signal = Some(signal.as_str().to_owned());
+                    self.note_end(pid.as_raw(), Exit { signal, ..Exit::default() })?;
+                }
+                // Stopped, continued, or traced: it lives.
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => return Ok(false),
+                Err(errno) => return Err(ShimError::System { doing: "collect", source: errno.into() }),
+            }
+        }
+    }
+
+    fn note_end(&mut self, pid: i32, exit: Exit) -> Result<(), ShimError> {
+        if self.ended || self.main.is_some_and(|main| main.pid.get() != pid) {
+            return Ok(());
+        }
+        self.ended = true;
+        self.pump = None;
+        Ok(write_exit(self.dir, Exit { at: Some(now()), peak_rss_bytes: peak(), ..exit })?)
+    }
+
+    /// No controller came back: stop the workload and clean up, as a controller would have.
+    fn end_by_itself(&mut self) -> Result<(), ShimError> {
+        self.pump = None;
+        let mut exit = None;
+        lease::stop_all(self.spec, |pid, end| {
+            if self.main.is_some_and(|main| main.pid.get() == pid) {
+                exit = Some(end);
+            }
+        })?;
+        if !self.ended {
+            let how = exit.unwrap_or_default();
+            let exit = Exit {
+                message: Some("lease expired: no controller came back".into()),
+                at: Some(now()),
+                peak_rss_bytes: peak(),
+                ..how
+            };
+            write_exit(self.dir, exit)?;
+        }
+        lease::clean(self.dir, self.spec).map_err(system("clean up"))
+    }
+}
+
+fn peak() -> Option<u64> {
+    // Of the largest descendant that was collected, in kB.
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
+    u64::try_from(usage.max_rss()).ok().map(|kb| kb * 1024)
+}
+
+fn now() -> Time {
+    Time(jiff::Timestamp::now().as_millisecond())
+}
+
+fn write_exit(dir: &Path, exit: Exit) -> Result<(), FileError> {
+    files::write_exit(dir, &ExitFile { version: files::FORMAT, exit })
+}
+
+fn write_shim(dir: &Path, shim: ProcId, child: Option<ProcId>) -> Result<(), ShimError> {
+    let file = ShimFile { version: files::FORMAT, boot_id: os::boot_id()?, shim, child, started_at: now() };
+    Ok(files::write_shim(dir, &file)?)
+}
+
+/// The main process, not yet started.
+fn command(dir: &Path, spec: &SpecFile) -> Result<Command, ShimError> {
+    let append = |name: &str| -> Result<File, ShimError> {
+        let path = dir.join(name);
+        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(system("open a transcript"))
+    };
+    // A directory that cannot be made shows as a failed start, with its name.
+    let _ = std::fs::create_dir_all(&spec.cwd);
+    let mut words = spec.command.iter();
+    let mut command = Command::new(words.next().map_or("", String::as_str));
+    command
+        .args(words)
+        .envs(&spec.env)
+        .env(MARK, format!("{}/{}", spec.instance, spec.uid))
+        .current_dir(&spec.cwd)
+        .stdin(if spec.stdin { ChildStdio::piped() } else { ChildStdio::null() })
+        .stdout(append("stdout")?)
+        .stderr(append("stderr")?);
+    Ok(command)
+}

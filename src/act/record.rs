@@ -1,0 +1,207 @@
+//! What the hands write down: before an effect, with its cause; after it, that it was done.
+
+use super::{ActError, Tools, row};
+use crate::model::{
+    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, ProcId, Stage, Time, WorkloadPhase, WorkloadSpec,
+    WorkloadStatus, WorkloadUid,
+};
+use crate::store::Txn;
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn event(uid: &WorkloadUid, r#type: EventType, reason: &str, message: String, details: Value, now: Time) -> Event {
+    Event {
+        id: 0,
+        time: now,
+        kind: Kind::Workload,
+        name: uid.0.clone(),
+        r#type,
+        reason: reason.into(),
+        message,
+        details,
+    }
+}
+
+/// Its shim has reported.
+pub(super) fn note_running(
+    tools: &Tools,
+    uid: &WorkloadUid,
+    shim: ProcId,
+    child: Option<ProcId>,
+    now: Time,
+) -> Result<(), ActError> {
+    let mut workload = row(tools, uid)?;
+    let status = &mut workload.status;
+    status.phase = WorkloadPhase::Running;
+    status.shim = Some(shim);
+    status.pid = child.map(|child| child.pid);
+    status.start_time = child.map(|child| child.start.0);
+    status.boot_id = Some(crate::os::boot_id()?);
+    status.started_at = status.started_at.or(Some(now));
+    let command = workload.spec.command.join(" ");
+    let message = match child {
+        Some(child) => format!("pid {}: {command}", child.pid),
+        None => format!("could not be started: {command}"),
+    };
+    let txn = Txn::default().put(AnyObject::Workload(workload)).event(event(
+        uid,
+        EventType::Normal,
+        "Started",
+        message,
+        Value::Null,
+        now,
+    ));
+    tools.store.commit(txn, now)?;
+    Ok(())
+}
+
+/// It can serve no more. The runs that count on it fail when the jobs are settled next.
+pub(super) fn condemn(
+    tools: &Tools,
+    uid: &WorkloadUid,
+    cause: Cause,
+    message: &str,
+    now: Time,
+) -> Result<(), ActError> {
+    let mut workload = row(tools, uid)?;
+    workload.status.cause = Some(cause);
+    workload.status.message = Some(message.to_owned());
+    let txn = Txn::default().put(AnyObject::Workload(workload)).event(event(
+        uid,
+        EventType::Warning,
+        cause.as_str(),
+        message.to_owned(),
+        Value::Null,
+        now,
+    ));
+    tools.store.commit(txn, now)?;
+    Ok(())
+}
+
+/// Gives a row to what carries our mark and has none (or one that says that it is stopped).
+pub(super) fn adopt(tools: &Tools, uid: &WorkloadUid, now: Time) -> Result<(), ActError> {
+    let mut workload = match row(tools, uid) {
+        Ok(workload) => workload,
+        Err(ActError::NoRow) => Object {
+            metadata: Meta { uid: uid.0.clone(), ..Meta::named(uid.0.clone()) },
+            spec: WorkloadSpec { grace_period: crate::model::Span::seconds(5), ..WorkloadSpec::default() },
+            status: WorkloadStatus::default(),
+        },
+        Err(error) => return Err(error),
+    };
+    let message = "a process or a directory carries its mark, and no row wants it";
+    workload.status.phase = WorkloadPhase::Running;
+    workload.status.stage = None;
+    workload.status.cause = Some(Cause::NoRow);
+    workload.status.message = Some(message.to_owned());
+    let found = event(uid, EventType::Warning, "Leaked", message.to_owned(), Value::Null, now);
+    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(found), now)?;
+    Ok(())
+}
+
+/// Why a workload is ended, and the evidence for it.
+pub(super) struct Verdict<'a> {
+    pub(super) cause: Cause,
+    pub(super) message: &'a str,
+    pub(super) targets: &'a [ProcId],
+    pub(super) held_bytes: u64,
+}
+
+/// A stage begins: its verdict and evidence are on record before anything is done. Returns the stage as recorded.
+pub(super) fn begin_stage(
+    tools: &Tools,
+    uid: &WorkloadUid,
+    stage: Stage,
+    verdict: &Verdict<'_>,
+    now: Time,
+) -> Result<Stage, ActError> {
+    let Verdict { cause, message, targets, held_bytes: held } = *verdict;
+    let mut workload = row(tools, uid)?;
+    let first = workload.status.phase != WorkloadPhase::Stopping;
+    workload.status.phase = WorkloadPhase::Stopping;
+    workload.status.stage = Some(stage);
+    workload.status.cause = Some(cause);
+    workload.status.message = Some(message.to_owned());
+    if first {
+        workload.status.rss_bytes = Some(held);
+    }
+    let pids: Vec<i32> = targets.iter().map(|target| target.pid.get()).collect();
+    let what = if first { "Stopping" } else { "StopStage" };
+    let text = format!(
+        "{}: {message}{}",
+        stage.as_str(),
+        if pids.is_empty() { String::new() } else { format!("; {} processes, {}", pids.len(), megabytes(held)) }
+    );
+    let details = json!({
+        "cause": cause.as_str(),
+        "stage": stage.as_str(),
+        "owners": workload.spec.owners,
+        "pids": pids,
+        "rssBytes": held,
+    });
+    tracing::info!(workload = %uid, cause = cause.as_str(), stage = stage.as_str(), pids = pids.len(), "{message}");
+    let event = event(uid, EventType::Normal, what, text, details, now);
+    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
+    Ok(stage)
+}
+
+/// What the stage does was done.
+pub(super) fn mark_sent(tools: &Tools, uid: &WorkloadUid, done: Stage, now: Time) -> Result<(), ActError> {
+    let mut workload = row(tools, uid)?;
+    let stage = match done {
+        Stage::Ask { deadline, .. } => Stage::Ask { deadline, sent: true },
+        Stage::Terminate { deadline, .. } => Stage::Terminate { deadline, sent: true },
+        Stage::Kill { round, deadline, .. } => Stage::Kill { round, deadline, sent: true },
+        Stage::Clean => Stage::Clean,
+    };
+    workload.status.stage = Some(stage);
+    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)), now)?;
+    Ok(())
+}
+
+/// Nothing of it is left.
+pub(super) fn stopped(tools: &Tools, uid: &WorkloadUid, log: &Path, now: Time) -> Result<(), ActError> {
+    let mut workload = row(tools, uid)?;
+    let status = &mut workload.status;
+    let returned = status.rss_bytes.unwrap_or(0);
+    status.phase = WorkloadPhase::Stopped;
+    status.stage = None;
+    status.pids.clear();
+    status.rss_bytes = None;
+    status.finished_at = Some(now);
+    if status.exit.is_none() {
+        status.exit = Some(read_exit(log).unwrap_or_else(|| Exit {
+            message: Some("not known: its shim left no exit status".into()),
+            at: Some(now),
+            ..Exit::default()
+        }));
+    }
+    let cause = status.cause.unwrap_or(Cause::NoLongerNeeded);
+    let message = status.message.clone().unwrap_or_else(|| cause.as_str().into());
+    let exit = status.exit.clone().unwrap_or_default();
+    let text = if returned > 0 {
+        format!("no process of it is left ({exit}): {message}; {} came back", megabytes(returned))
+    } else {
+        format!("no process of it is left ({exit}): {message}")
+    };
+    let details = json!({
+        "cause": cause.as_str(),
+        "owners": workload.spec.owners,
+        "exit": exit,
+        "rssBytes": returned,
+    });
+    tracing::info!(workload = %uid, cause = cause.as_str(), returned_bytes = returned, "stopped: {message}");
+    let event = event(uid, EventType::Normal, "Stopped", text, details, now);
+    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
+    Ok(())
+}
+
+fn read_exit(log: &Path) -> Option<Exit> {
+    crate::shim::files::read_exit(log).ok().flatten().map(|file| file.exit)
+}
+
+/// Bytes as people say them.
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes / 100_000;
+    format!("{}.{} MB", tenths / 10, tenths % 10)
+}

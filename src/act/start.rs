@@ -1,0 +1,90 @@
+//! A start: run directory, spec, cgroup, shim. The row was committed before; doing it twice is doing it once.
+
+use super::{ActError, Tools, row};
+use crate::model::{EnvValue, Time, Workload, WorkloadType, WorkloadUid};
+use crate::shim::files::{self, SpecFile};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a shim may take to report; on a busy host a start takes seconds, not milliseconds.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Starts the shim of a workload and waits for its report.
+pub(super) fn start(tools: &Tools, uid: &WorkloadUid, _clock: fn() -> Time) -> Result<(), ActError> {
+    let workload = row(tools, uid)?;
+    let dir = tools.state_dir.workload(uid);
+    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(file("create", &dir))?;
+    for (name, content) in &workload.spec.files {
+        let path = dir.join(name);
+        fs::write(&path, content).map_err(file("write", &path))?;
+    }
+    let spec = spec_of(tools, &workload)?;
+    files::write_spec(&dir, &spec).map_err(|error| ActError::File {
+        doing: "write",
+        path: dir.join("spec.json"),
+        source: std::io::Error::other(error),
+    })?;
+    let mark = format!("{}/{uid}", tools.instance);
+    crate::os::spawn_shim(&tools.exe, &dir, &mark).map_err(file("start the shim of", &dir))?;
+    await_report(&dir)
+}
+
+fn spec_of(tools: &Tools, workload: &Workload) -> Result<SpecFile, ActError> {
+    let uid = workload.uid();
+    let cgroup = match &tools.cgroups {
+        Some(cgroups) => Some(cgroups.create(&uid, workload.spec.memory_max_bytes)?),
+        None => None,
+    };
+    let cwd = PathBuf::from(&workload.spec.cwd);
+    fs::create_dir_all(&cwd).map_err(file("create the working directory", &cwd))?;
+    Ok(SpecFile {
+        version: files::FORMAT,
+        instance: tools.instance.clone(),
+        uid: uid.clone(),
+        command: workload.spec.command.clone(),
+        env: resolve(&workload.spec.env)?,
+        cwd,
+        stdin: workload.spec.r#type == WorkloadType::Adapter,
+        cgroup,
+        lock_file: tools.state_dir.lock_file(),
+        lease_ms: u64::try_from(tools.lease.as_millis()).unwrap_or(u64::MAX),
+        grace_ms: u64::try_from(workload.spec.grace_period.0.as_millis()).unwrap_or(u64::MAX),
+        log_dir: tools.state_dir.log(&uid),
+    })
+}
+
+/// The environment's values now; secrets stay out of the store.
+fn resolve(env: &BTreeMap<String, EnvValue>) -> Result<BTreeMap<String, String>, ActError> {
+    let value = |name: &String, value: &EnvValue| match value {
+        EnvValue::Literal(text) => Ok(text.clone()),
+        EnvValue::FromEnv { from_env } => std::env::var(from_env)
+            .map_err(|error| ActError::Env { name: name.clone(), why: format!("{from_env}: {error}") }),
+        EnvValue::FromFile { from_file } => fs::read_to_string(from_file)
+            .map(|text| text.strip_suffix('\n').unwrap_or(&text).to_owned())
+            .map_err(|error| ActError::Env { name: name.clone(), why: format!("{from_file}: {error}") }),
+    };
+    env.iter().map(|(name, from)| Ok((name.clone(), value(name, from)?))).collect()
+}
+
+/// Waits until the shim has said what it started. Without that, the next look could not tell a start under way from a lost
+/// one.
+fn await_report(dir: &Path) -> Result<(), ActError> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while begun.elapsed() < REPORT_TIMEOUT {
+        if dir.join("shim.json").exists() || dir.join("exit.json").exists() || !dir.exists() {
+            return Ok(());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    Err(ActError::ShimSilent(REPORT_TIMEOUT, dir.join("shim.log")))
+}
+
+fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ActError {
+    let path = path.to_owned();
+    move |source| ActError::File { doing, path, source }
+}

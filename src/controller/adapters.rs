@@ -1,0 +1,244 @@
+//! The adapters that are spoken with: one driver each. A driver knows nothing that its workload's files do not say, so all
+//! of this may be dropped at any moment, and is when the controller dies.
+
+use super::settle::{Flows, working_dir};
+use crate::acp::{self, Driver, DriverConfig, Handshake, OutputMode, Turn, TurnState, Wanted};
+use crate::flow::{self, Executor, Flow, Prompt, Step};
+use crate::model::{
+    Job, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Span, Stage, StepRun, Time, Workload,
+    WorkloadPhase, WorkloadType, WorkloadUid,
+};
+use crate::os::StateDir;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// One adapter that is spoken with.
+struct Link {
+    driver: Driver,
+    wanted: watch::Sender<Wanted>,
+}
+
+/// Every adapter that is spoken with.
+pub(super) struct Adapters {
+    state_dir: StateDir,
+    bell: Arc<Notify>,
+    links: BTreeMap<WorkloadUid, Link>,
+    /// What the hands have asked to be closed.
+    closing: Arc<Mutex<BTreeSet<WorkloadUid>>>,
+    /// Turns that could not even be put together: run name → why.
+    unready: BTreeMap<String, String>,
+}
+
+impl Adapters {
+    pub(super) fn new(state_dir: StateDir, bell: Arc<Notify>) -> Adapters {
+        Adapters { state_dir, bell, links: BTreeMap::new(), closing: Arc::default(), unready: BTreeMap::new() }
+    }
+
+    /// What the hands call for the stage `Ask`: the driver closes its sessions, then the adapter's stdin.
+    pub(super) fn ask_client(&self) -> crate::act::AskClient {
+        let (closing, bell) = (self.closing.clone(), self.bell.clone());
+        Arc::new(move |uid| {
+            closing.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone());
+            bell.notify_one();
+            true
+        })
+    }
+
+    /// Brings the drivers in line with the adapters that run, and each driver with the turns that it should take.
+    pub(super) fn update(&mut self, desired: &Snapshot, observed: &Observed, flows: &Flows) {
+        let Reading::Known(trees) = &observed.workloads else { return };
+        let running: BTreeMap<&WorkloadUid, &Workload> = desired
+            .workloads
+            .iter()
+            .filter(|(uid, workload)| {
+                workload.spec.r#type == WorkloadType::Adapter
+                    && workload.status.phase != WorkloadPhase::Starting
+                    && trees.get(*uid).is_some_and(|tree| tree.run_dir)
+            })
+            .collect();
+        self.links.retain(|uid, _| running.contains_key(uid));
+        {
+            let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+            closing.retain(|uid| running.contains_key(uid));
+            // A controller that was killed after it had asked asks again.
+            closing.extend(
+                running
+                    .iter()
+                    .filter(|(_, workload)| matches!(workload.status.stage, Some(Stage::Ask { .. })))
+                    .map(|(uid, _)| (*uid).clone()),
+            );
+        }
+        self.unready.clear();
+        for (uid, workload) in running {
+            let wanted = self.wanted(uid, desired, flows);
+            match self.links.get(uid) {
+                Some(link) => {
+                    link.wanted.send_if_modified(|before| {
+                        let differs = *before != wanted;
+                        if differs {
+                            *before = wanted;
+                        }
+                        differs
+                    });
+                }
+                None => {
+                    let link = self.connect(uid, workload, desired, wanted);
+                    self.links.insert(uid.clone(), link);
+                }
+            }
+        }
+    }
+
+    fn connect(&self, uid: &WorkloadUid, workload: &Workload, desired: &Snapshot, wanted: Wanted) -> Link {
+        let permissions = workload
+            .spec
+            .class
+            .as_deref()
+            .and_then(|name| super::classes::class(name, desired))
+            .map_or(Permissions::Allow, |class| class.permissions);
+        let state_dir = self.state_dir.clone();
+        let config = DriverConfig {
+            uid: uid.clone(),
+            dir: self.state_dir.workload(uid),
+            permissions,
+            start_timeout: workload.spec.start_timeout.unwrap_or(Span::seconds(60)),
+            started_at: workload.status.started_at.unwrap_or(Time(0)),
+            terminal_dir: Arc::new(move |uid: &WorkloadUid| state_dir.transcripts(uid)),
+        };
+        let bell = self.bell.clone();
+        let (sender, receiver) = watch::channel(wanted);
+        Link { driver: acp::spawn_driver(config, receiver, move || bell.notify_one()), wanted: sender }
+    }
+
+    /// What a driver should be doing now.
+    fn wanted(&mut self, uid: &WorkloadUid, desired: &Snapshot, flows: &Flows) -> Wanted {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).contains(uid);
+        let mut turns = Vec::new();
+        for run in desired.runs.values().flatten() {
+            if run.status.workload.as_ref() != Some(uid) || run.status.phase != RunPhase::Running {
+                continue;
+            }
+            let (Some(job), Some(flow)) = (desired.jobs.get(&run.spec.job_uid), flows.get(&run.spec.job_uid)) else {
+                continue;
+            };
+            match self.turn(job, &flow, run) {
+                Some(Ok(turn)) => turns.push(turn),
+                Some(Err(why)) => {
+                    self.unready.insert(run.metadata.name.clone(), why);
+                }
+                None => {}
+            }
+        }
+        turns.sort_by(|a, b| a.run.cmp(&b.run));
+        Wanted { turns, closing }
+    }
+
+    /// The turn of a run: the same words whenever it is asked for.
+    fn turn(&self, job: &Job, flow: &Flow, run: &StepRun) -> Option<Result<Turn, String>> {
+        let step = flow.steps.get(&run.spec.step)?;
+        let Executor::Agent(agent) = &step.executor else { return None };
+        let base = working_dir(job, &self.state_dir);
+        let cwd = match &step.working_dir {
+            Some(dir) => base.join(flow::substitute(dir, &run.spec.inputs)),
+            None => base,
+        };
+        let text = match &agent.prompt {
+            Prompt::Text(text) => text.clone(),
+            Prompt::File(file) => {
+                let path =
+                    job.status.flow_dir.as_deref().map_or_else(|| PathBuf::from(file), |dir| Path::new(dir).join(file));
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => text,
+                    Err(error) => return Some(Err(format!("failed to read prompt_file {}: {error}", path.display()))),
+                }
+            }
+        };
+        let mut allowed_paths: Vec<PathBuf> = agent.allowed_paths.iter().map(|path| cwd.join(path)).collect();
+        let mut prompt_values = run.spec.inputs.clone();
+        let (output_mode, block) = match agent.output_mode {
+            flow::OutputMode::Effect => (OutputMode::Effect, String::new()),
+            flow::OutputMode::StreamResult => (OutputMode::StreamResult, String::new()),
+            flow::OutputMode::File => {
+                let path = output_path(agent.output_path.as_deref(), &cwd, &self.state_dir, job, run);
+                allowed_paths.extend(path.parent().map(Path::to_path_buf));
+                prompt_values.insert("STEPWISE_OUTPUT_FILE".into(), path.to_string_lossy().into_owned().into());
+                let block = output_block(step, &path);
+                (OutputMode::File(path), block)
+            }
+        };
+        let prompt = format!("{}{block}", flow::substitute(&text, &prompt_values));
+        let name = run.metadata.name.clone();
+        Some(Ok(Turn { run: name, prompt, cwd, allowed_paths, output_mode, model: agent.model.clone() }))
+    }
+
+    /// How a run's turn ended, if it did.
+    pub(super) fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
+        let name = &run.metadata.name;
+        if let Some(why) = self.unready.get(name) {
+            let failure = crate::model::Failure { reason: "PromptMissing".into(), message: why.clone() };
+            return Some(Outcome { result: Err(failure), usage: None, cost_usd: None, session: None });
+        }
+        let link = self.links.get(run.status.workload.as_ref()?)?;
+        match link.driver.progress().borrow().turns.get(name)? {
+            TurnState::Done(outcome) => Some(outcome.clone()),
+            TurnState::Waiting | TurnState::InFlight => None,
+        }
+    }
+
+    /// The session of a run's turn, once it has one.
+    pub(super) fn session_of(&self, run: &StepRun) -> Option<String> {
+        let link = self.links.get(run.status.workload.as_ref()?)?;
+        link.driver.progress().borrow().sessions.get(&run.metadata.name).cloned()
+    }
+
+    /// Why an adapter could not be spoken with, if it could not.
+    pub(super) fn failed_start(&self, uid: &WorkloadUid) -> Option<String> {
+        match &self.links.get(uid)?.driver.progress().borrow().handshake {
+            Handshake::Failed(why) => Some(why.clone()),
+            Handshake::Pending | Handshake::Done => None,
+        }
+    }
+
+    /// Every adapter that could not be spoken with and is not condemned for it yet.
+    pub(super) fn failed_starts(&self, desired: &Snapshot) -> Vec<(Workload, String)> {
+        let rows = desired.workloads.iter().filter(|(_, row)| row.status.cause.is_none());
+        rows.filter_map(|(uid, row)| Some((row.clone(), self.failed_start(uid)?))).collect()
+    }
+
+    /// Whether all that an adapter has said was read; one that is not spoken with has nothing to say.
+    pub(super) fn drained(&self, uid: &WorkloadUid) -> bool {
+        self.links.get(uid).is_none_or(|link| link.driver.drained())
+    }
+
+    /// The terminals that agents asked for: with each the adapter that it belongs to.
+    pub(super) fn terminals(&self) -> Vec<(WorkloadUid, acp::TerminalWanted)> {
+        let all = self.links.iter().flat_map(|(uid, link)| {
+            let terminals = link.driver.progress().borrow().terminals.clone();
+            terminals.into_iter().map(move |terminal| (uid.clone(), terminal))
+        });
+        all.collect()
+    }
+}
+
+fn output_path(given: Option<&str>, cwd: &Path, state_dir: &StateDir, job: &Job, run: &StepRun) -> PathBuf {
+    match given {
+        Some(path) => cwd.join(flow::substitute(path, &run.spec.inputs)),
+        None => state_dir.job(&job.uid()).join("outputs").join(format!("{}.{}.json", run.spec.step, run.spec.attempt)),
+    }
+}
+
+/// What an agent is told about its output file, at the end of its prompt.
+fn output_block(step: &Step, path: &Path) -> String {
+    let keys: Vec<String> = step.outputs.keys().map(|key| format!("`{key}`")).collect();
+    let what = if keys.is_empty() {
+        "a JSON object with your results".to_owned()
+    } else {
+        format!("a JSON object with the keys {}", keys.join(", "))
+    };
+    format!(
+        "\n\n---\nBefore you finish, write {what}, and nothing else, to this file:\noutput file: {}\n",
+        path.display()
+    )
+}

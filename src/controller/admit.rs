@@ -1,0 +1,207 @@
+//! What is ready gets a workload: a new script, or an adapter, new or shared. Within the policy's limits, longest waiting
+//! first.
+
+use super::settle::{World, working_dir};
+use super::{classes, script};
+use crate::flow::{self, AgentStep, Executor, Flow, Step};
+use crate::model::{
+    AgentClassSpec, Event, Failure, Job, Meta, Object, Outcome, Owner, Reuse, RunPhase, Span, StepRun, Workload,
+    WorkloadPhase, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Between Terminate and Kill, for scripts.
+const SCRIPT_GRACE: Span = Span::seconds(5);
+
+/// The admission of one pass.
+pub(super) struct Admission<'a> {
+    world: &'a World<'a>,
+    new_uid: &'a mut dyn FnMut() -> String,
+    workloads: BTreeMap<WorkloadUid, Workload>,
+    changed: BTreeSet<WorkloadUid>,
+    agents: u32,
+    scripts: u32,
+}
+
+impl<'a> Admission<'a> {
+    pub(super) fn new(world: &'a World<'a>, new_uid: &'a mut dyn FnMut() -> String) -> Admission<'a> {
+        let (mut agents, mut scripts) = (0, 0);
+        for run in world.desired.runs.values().flatten().filter(|run| run.status.phase == RunPhase::Running) {
+            let workload = run.status.workload.as_ref().and_then(|uid| world.desired.workloads.get(uid));
+            match workload.map(|workload| workload.spec.r#type) {
+                Some(WorkloadType::Adapter) => agents += 1,
+                Some(WorkloadType::Script) => scripts += 1,
+                Some(WorkloadType::Check | WorkloadType::Machine) | None => {}
+            }
+        }
+        let workloads = world.desired.workloads.clone();
+        Admission { world, new_uid, workloads, changed: BTreeSet::new(), agents, scripts }
+    }
+
+    /// The workloads that are new or have a new owner.
+    pub(super) fn changed(&self) -> Vec<Workload> {
+        self.changed.iter().filter_map(|uid| self.workloads.get(uid).cloned()).collect()
+    }
+
+    /// Gives the pending run at `index` a workload, if there is a place; or fails it, if it can never have one.
+    pub(super) fn admit(
+        &mut self,
+        flow: &Flow,
+        job: &Job,
+        runs: &mut [StepRun],
+        index: usize,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(run) = runs.get_mut(index) else { return };
+        let Some(step) = flow.steps.get(&run.spec.step) else { return };
+        let limits = self.world.desired.policy.max_concurrent;
+        let given = match &step.executor {
+            Executor::Script(command) if self.scripts < limits.scripts => {
+                self.scripts += 1;
+                Ok(self.script(job, step, run, command))
+            }
+            Executor::Agent(agent) if self.agents < limits.agents => {
+                self.agents += 1;
+                self.adapter(job, agent)
+            }
+            Executor::Script(_) | Executor::Agent(_) => return,
+            // Nobody works on it but a person: the machine suspends it.
+            Executor::External { .. } => return,
+        };
+        match given {
+            Ok(uid) => {
+                run.status.phase = RunPhase::Running;
+                run.status.started_at = Some(self.world.now);
+                run.status.workload = Some(uid);
+            }
+            Err(failure) => {
+                let outcome = Outcome { result: Err(failure), usage: None, cost_usd: None, session: None };
+                *run = flow::finish(flow, run, &outcome, self.world.now);
+                events.push(super::settle::run_event(run, self.world.now));
+            }
+        }
+    }
+
+    fn script(&mut self, job: &Job, step: &Step, run: &StepRun, command: &str) -> WorkloadUid {
+        let uid = WorkloadUid((self.new_uid)());
+        let cwd = step_dir(job, step, run, self.world);
+        let spec = WorkloadSpec {
+            r#type: WorkloadType::Script,
+            owners: vec![owner(job)],
+            run: Some(run.metadata.name.clone()),
+            command: script::command(command, run),
+            env: script::environment(job, run, &cwd, &self.world.state_dir.workload(&uid)),
+            files: script::files(run),
+            cwd: cwd.to_string_lossy().into_owned(),
+            grace_period: SCRIPT_GRACE,
+            ..WorkloadSpec::default()
+        };
+        self.add(uid, spec)
+    }
+
+    fn adapter(&mut self, job: &Job, agent: &AgentStep) -> Result<WorkloadUid, Failure> {
+        let Some(class) = classes::class(&agent.class, self.world.desired) else {
+            let known = classes::names(self.world.desired).join(", ");
+            return Err(Failure {
+                reason: "ClassMissing".into(),
+                message: format!("there is no AgentClass `{}`; there are: {known}", agent.class),
+            });
+        };
+        if class.command.is_empty() {
+            return Err(Failure {
+                reason: "ClassInvalid".into(),
+                message: format!("AgentClass `{}` has an empty `command`", agent.class),
+            });
+        }
+        let memory_max_bytes = match &class.memory_max {
+            None => None,
+            Some(text) => Some(classes::bytes(text).ok_or_else(|| Failure {
+                reason: "ClassInvalid".into(),
+                message: format!("AgentClass `{}`: memoryMax `{text}` is not a size such as 2Gi", agent.class),
+            })?),
+        };
+        let key = reuse_key(&class, &agent.class, job);
+        if let Some(uid) = self.reusable(&key) {
+            self.own(&uid, job);
+            return Ok(uid);
+        }
+        let cwd = match class.reuse {
+            Reuse::Job => working_dir(job, self.world.state_dir),
+            Reuse::Shared => self.world.state_dir.root().join("shared"),
+        };
+        let spec = WorkloadSpec {
+            r#type: WorkloadType::Adapter,
+            owners: vec![owner(job)],
+            class: Some(agent.class.clone()),
+            reuse_key: Some(key),
+            command: classes::resolve(&class.command, self.world.exe),
+            env: class.env,
+            cwd: cwd.to_string_lossy().into_owned(),
+            ask_period: Some(class.ask_period),
+            grace_period: class.grace_period,
+            start_timeout: Some(class.start_timeout),
+            memory_max_bytes,
+            ..WorkloadSpec::default()
+        };
+        let uid = WorkloadUid((self.new_uid)());
+        Ok(self.add(uid, spec))
+    }
+
+    /// An adapter of this configuration that can take another run.
+    fn reusable(&self, key: &str) -> Option<WorkloadUid> {
+        self.workloads
+            .values()
+            .find(|workload| {
+                workload.spec.reuse_key.as_deref() == Some(key)
+                    && matches!(workload.status.phase, WorkloadPhase::Starting | WorkloadPhase::Running)
+                    && workload.status.cause.is_none()
+                    && workload.status.stage.is_none()
+                    // One whose owners have all ended is about to be stopped: not a place to begin.
+                    && (self.changed.contains(&workload.uid())
+                        || matches!(crate::plan::want(workload, self.world.desired), crate::plan::Want::Yes(_)))
+            })
+            .map(Workload::uid)
+    }
+
+    fn own(&mut self, uid: &WorkloadUid, job: &Job) {
+        if let Some(workload) = self.workloads.get_mut(uid)
+            && !workload.spec.owners.iter().any(|owner| owner.uid == job.uid())
+        {
+            workload.spec.owners.push(owner(job));
+            self.changed.insert(uid.clone());
+        }
+    }
+
+    fn add(&mut self, uid: WorkloadUid, spec: WorkloadSpec) -> WorkloadUid {
+        let metadata = Meta { uid: uid.0.clone(), ..Meta::named(uid.0.clone()) };
+        self.workloads.insert(uid.clone(), Object { metadata, spec, status: WorkloadStatus::default() });
+        self.changed.insert(uid.clone());
+        uid
+    }
+}
+
+fn owner(job: &Job) -> Owner {
+    Owner { name: job.metadata.name.clone(), uid: job.uid() }
+}
+
+/// The directory of a step: its own, with input values in it, else the job's.
+pub(super) fn step_dir(job: &Job, step: &Step, run: &StepRun, world: &World<'_>) -> PathBuf {
+    let base = working_dir(job, world.state_dir);
+    match &step.working_dir {
+        Some(dir) => base.join(flow::substitute(dir, &run.spec.inputs)),
+        None => base,
+    }
+}
+
+/// What must be equal for two runs to share an adapter.
+fn reuse_key(class: &AgentClassSpec, name: &str, job: &Job) -> String {
+    let scope = match class.reuse {
+        Reuse::Job => job.metadata.uid.as_str(),
+        Reuse::Shared => "shared",
+    };
+    let what = serde_json::json!([scope, name, class]).to_string();
+    let hash = Sha256::digest(what.as_bytes());
+    hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,385 @@
+//! The jobs of a pass: outcomes are taken in, each job goes as far as it can, and what is ready gets a workload. The result
+//! is one transaction: an outcome and what follows from it are never apart.
+
+use super::adapters::Adapters;
+use super::admit::Admission;
+use super::outcome;
+use crate::flow::{self, Effect, Flow};
+use crate::model::{
+    AnyObject, Cause, EnvValue, Event, EventType, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
+    Reading, RunPhase, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+};
+use crate::os::StateDir;
+use crate::store::Txn;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How soon a pass follows while something is being read.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Compiled flows of active jobs. A cache: it may be dropped at any moment.
+#[derive(Default)]
+pub(super) struct Flows {
+    by_job: HashMap<JobUid, Arc<Flow>>,
+}
+
+/// What settling needs beside the jobs.
+pub(super) struct World<'a> {
+    pub(super) desired: &'a Snapshot,
+    pub(super) observed: &'a Observed,
+    pub(super) adapters: &'a Adapters,
+    pub(super) state_dir: &'a StateDir,
+    /// Our own program: the bundled agent is beside it.
+    pub(super) exe: &'a Path,
+    /// Terminals that have been stopped: workloads that are no longer active.
+    pub(super) ended: &'a BTreeSet<WorkloadUid>,
+    pub(super) now: Time,
+}
+
+/// What settling found.
+pub(super) struct Settled {
+    /// What changes; empty when the jobs are at rest.
+    pub(super) txn: Txn,
+    /// When a job has something to do even if nothing happens.
+    pub(super) wake_at: Option<Time>,
+}
+
+/// Settles every active job.
+pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnMut() -> String) -> Settled {
+    let mut txn = Txn::default();
+    // Last words are about to be read: look again soon.
+    let reading =
+        world.desired.workloads.iter().any(|(uid, row)| row.status.cause.is_some() && !world.adapters.drained(uid));
+    let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
+    let mut admission = Admission::new(world, new_uid);
+    let mut live = Vec::new();
+    let keys: BTreeSet<&JobUid> = world.desired.jobs.keys().chain(world.desired.runs.keys()).collect();
+    for uid in keys {
+        let runs = world.desired.runs.get(uid).map(Vec::as_slice).unwrap_or_default();
+        let Some(job) = world.desired.jobs.get(uid) else {
+            // Its row went: its runs go with it, and so do its workloads, by the plan.
+            for run in runs {
+                txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
+            }
+            continue;
+        };
+        let flow = match flow_of(job, world.desired, flows) {
+            Ok(flow) => flow,
+            Err(pending) => {
+                txn = note_pending(txn, job, pending, world.now);
+                continue;
+            }
+        };
+        let mut next = JobNext { job: job.clone(), runs: runs.to_vec(), events: Vec::new(), flow };
+        next.pin_flow(world.desired);
+        next.take_outcomes(world);
+        let effects = flow::settle(&next.flow, &mut next.job, &mut next.runs, world.now);
+        next.events.extend(effects.into_iter().filter_map(|effect| match effect {
+            Effect::Event(event) => Some(event),
+            Effect::Job(_) | Effect::Run(_) => None,
+        }));
+        let due = flow::next_wake(&next.flow, &next.job, &next.runs, world.now);
+        wake_at = [wake_at, due].into_iter().flatten().min();
+        live.push(next);
+    }
+    // Fair: what has waited longest is admitted first, whichever job it belongs to.
+    let mut waiting: Vec<(Time, usize, usize)> = Vec::new();
+    for (j, next) in live.iter().enumerate().filter(|(_, next)| next.job.status.phase == JobPhase::Running) {
+        for (r, run) in next.runs.iter().enumerate().filter(|(_, run)| run.status.phase == RunPhase::Pending) {
+            waiting.push((run.status.created_at.unwrap_or(world.now), j, r));
+        }
+    }
+    waiting.sort_unstable();
+    for (_, j, r) in waiting {
+        if let Some(next) = live.get_mut(j) {
+            admission.admit(&next.flow, &next.job, &mut next.runs, r, &mut next.events);
+        }
+    }
+    for next in live {
+        txn = next.changes(world.desired, txn);
+    }
+    for workload in admission.changed() {
+        txn = txn.put(AnyObject::Workload(workload));
+    }
+    for (mut workload, message) in world.adapters.failed_starts(world.desired) {
+        workload.status.cause = Some(Cause::StartFailed);
+        workload.status.message = Some(message.clone());
+        txn = txn.event(Event {
+            id: 0,
+            time: world.now,
+            kind: Kind::Workload,
+            name: workload.metadata.name.clone(),
+            r#type: EventType::Warning,
+            reason: Cause::StartFailed.as_str().into(),
+            message,
+            details: Value::Null,
+        });
+        txn = txn.put(AnyObject::Workload(workload));
+    }
+    for workload in terminals(world) {
+        txn = txn.put(AnyObject::Workload(workload));
+    }
+    Settled { txn, wake_at }
+}
+
+/// The terminals that agents asked for, as far as they are not as they should be: workloads like any other, that their
+/// adapter's owners own.
+fn terminals(world: &World<'_>) -> Vec<Workload> {
+    let mut changed = Vec::new();
+    for (adapter, terminal) in world.adapters.terminals() {
+        let let_go = terminal.released || terminal.kill;
+        match (world.desired.workloads.get(&terminal.id), world.desired.workloads.get(&adapter)) {
+            (Some(row), _) if let_go && !row.spec.released => {
+                let mut row = row.clone();
+                row.spec.released = true;
+                changed.push(row);
+            }
+            (Some(_), _) | (None, None) => {}
+            // Let go before it began, or stopped already: there is nothing to run.
+            (None, Some(_)) if let_go || world.ended.contains(&terminal.id) => {}
+            (None, Some(parent)) => changed.push(Workload {
+                metadata: Meta { uid: terminal.id.0.clone(), ..Meta::named(terminal.id.0.clone()) },
+                spec: WorkloadSpec {
+                    r#type: WorkloadType::Script,
+                    owners: parent.spec.owners.clone(),
+                    parent: Some(adapter),
+                    command: std::iter::once(terminal.command).chain(terminal.args).collect(),
+                    env: terminal.env.into_iter().map(|(name, value)| (name, EnvValue::Literal(value))).collect(),
+                    cwd: terminal.cwd.to_string_lossy().into_owned(),
+                    grace_period: parent.spec.grace_period,
+                    ..WorkloadSpec::default()
+                },
+                status: WorkloadStatus::default(),
+            }),
+        }
+    }
+    changed
+}
+
+/// A job under way through one pass.
+struct JobNext {
+    job: Job,
+    runs: Vec<StepRun>,
+    events: Vec<Event>,
+    flow: Arc<Flow>,
+}
+
+impl JobNext {
+    /// From its first pass on, a job runs the flow as it was then.
+    fn pin_flow(&mut self, desired: &Snapshot) {
+        if self.job.status.flow.is_none()
+            && let Some((value, dir)) = source_of(&self.job, desired)
+        {
+            self.job.status.flow = Some(value.clone());
+            self.job.status.flow_dir = dir;
+        }
+    }
+
+    fn take_outcomes(&mut self, world: &World<'_>) {
+        for run in &mut self.runs {
+            if run.status.phase != RunPhase::Running {
+                continue;
+            }
+            if run.status.session.is_none() {
+                run.status.session = world.adapters.session_of(run);
+            }
+            if let Some(outcome) = outcome_of(run, world) {
+                *run = flow::finish(&self.flow, run, &outcome, world.now);
+                self.events.push(run_event(run, world.now));
+            }
+        }
+    }
+
+    /// What differs from what is stored.
+    fn changes(self, desired: &Snapshot, mut txn: Txn) -> Txn {
+        let uid = self.job.uid();
+        let mut changed = false;
+        if desired.jobs.get(&uid) != Some(&self.job) {
+            txn = txn.put(AnyObject::Job(self.job));
+            changed = true;
+        }
+        let stored: HashMap<&str, &StepRun> =
+            desired.runs.get(&uid).into_iter().flatten().map(|run| (run.metadata.name.as_str(), run)).collect();
+        for run in self.runs {
+            if stored.get(run.metadata.name.as_str()) != Some(&&run) {
+                txn = txn.put(AnyObject::StepRun(run));
+                changed = true;
+            }
+        }
+        // An event without a change would be told again in each pass.
+        if changed {
+            for event in self.events {
+                txn = txn.event(event);
+            }
+        }
+        txn
+    }
+}
+
+pub(super) fn run_event(run: &StepRun, now: Time) -> Event {
+    let failed = run.status.phase == RunPhase::Failed;
+    let message = match (&run.status.reason, &run.status.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(text), None) | (None, Some(text)) => text.clone(),
+        (None, None) => format!("step `{}`, attempt {}", run.spec.step, run.spec.attempt),
+    };
+    Event {
+        id: 0,
+        time: now,
+        kind: Kind::StepRun,
+        name: run.metadata.name.clone(),
+        r#type: if failed { EventType::Warning } else { EventType::Normal },
+        reason: format!("Run{}", run.status.phase.as_str()),
+        message,
+        details: Value::Null,
+    }
+}
+
+/// How the work on a running run ended, if it has.
+fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
+    let failure = |reason: &str, message: String| Outcome {
+        result: Err(Failure { reason: reason.into(), message }),
+        usage: None,
+        cost_usd: None,
+        session: run.status.session.clone(),
+    };
+    let Some(uid) = &run.status.workload else {
+        return Some(failure("WorkloadLost", "the run has no workload".into()));
+    };
+    let Some(workload) = world.desired.workloads.get(uid) else {
+        return Some(failure("WorkloadLost", format!("workload {uid} is gone")));
+    };
+    // What was said before the end counts, whatever the end was.
+    if let Some(outcome) = world.adapters.outcome_of(run) {
+        return Some(outcome);
+    }
+    if let Some(message) = world.adapters.failed_start(uid) {
+        return Some(failure("StartFailed", message));
+    }
+    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, exit_seen(workload, world.observed)) {
+        if exit.code.is_none() && exit.signal.is_none() {
+            return Some(failure("WorkloadLost", exit.to_string()));
+        }
+        return Some(outcome::of_script(exit, &world.state_dir.transcripts(uid)));
+    }
+    let cause = workload.status.cause?;
+    // An adapter that is being closed may still say its last words: they are read to the end first.
+    if !world.adapters.drained(uid) {
+        return None;
+    }
+    let message = workload.status.message.clone().unwrap_or_else(|| cause.as_str().into());
+    Some(failure(cause.as_str(), message))
+}
+
+fn exit_seen<'a>(workload: &Workload, observed: &'a Observed) -> Option<&'a crate::model::Exit> {
+    match &observed.workloads {
+        Reading::Known(trees) => trees.get(&workload.uid())?.exit.as_ref(),
+        Reading::Unknown(_) => None,
+    }
+}
+
+/// Why a job cannot begin.
+struct Pending {
+    reason: &'static str,
+    message: String,
+}
+
+/// The mapping of a job's flow, and the directory that its paths are relative to.
+fn source_of<'a>(job: &'a Job, desired: &'a Snapshot) -> Option<(&'a Value, Option<String>)> {
+    if let Some(value) = &job.status.flow {
+        return Some((value, job.status.flow_dir.clone()));
+    }
+    let dir = |annotations: &std::collections::BTreeMap<String, String>| {
+        annotations.get(crate::model::FLOW_DIR_ANNOTATION).cloned()
+    };
+    if let Some(value) = &job.spec.flow {
+        return Some((value, dir(&job.metadata.annotations)));
+    }
+    let flow = desired.flows.get(job.spec.flow_ref.as_deref()?)?;
+    Some((&flow.spec, dir(&flow.metadata.annotations)))
+}
+
+fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
+    // Until it is pinned, the flow may still change.
+    if job.status.flow.is_some()
+        && let Some(flow) = flows.by_job.get(&job.uid())
+    {
+        return Ok(flow.clone());
+    }
+    let Some((value, _)) = source_of(job, desired) else {
+        let message = match &job.spec.flow_ref {
+            Some(name) => format!("there is no flow `{name}` (yet): drop it into the directory or apply it"),
+            None => "spec has neither `flowRef` nor `flow`".to_owned(),
+        };
+        return Err(Pending { reason: "FlowMissing", message });
+    };
+    let compiled = flow::compile(value);
+    match compiled.flow {
+        Some(flow) => {
+            let flow = Arc::new(flow);
+            flows.by_job.insert(job.uid(), flow.clone());
+            Ok(flow)
+        }
+        None => {
+            let words: Vec<String> = compiled.problems.iter().map(|problem| problem.message.clone()).collect();
+            Err(Pending { reason: "FlowInvalid", message: words.join("; ") })
+        }
+    }
+}
+
+impl Flows {
+    /// Compiles the flows of all active jobs that are under way. A driver that did not know a job's turn would take it for
+    /// cancelled.
+    pub(super) fn fill(&mut self, desired: &Snapshot) {
+        self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
+        for job in desired.jobs.values().filter(|job| job.status.flow.is_some()) {
+            // What cannot be compiled is told when the job is settled.
+            let _ = flow_of(job, desired, self);
+        }
+    }
+
+    /// The flow of this job, if it has been compiled.
+    pub(super) fn get(&self, job: &JobUid) -> Option<Arc<Flow>> {
+        self.by_job.get(job).cloned()
+    }
+}
+
+fn note_pending(txn: Txn, job: &Job, pending: Pending, now: Time) -> Txn {
+    let told = job.status.reason.as_deref() == Some(pending.reason)
+        && job.status.message.as_deref() == Some(pending.message.as_str());
+    if told || job.status.phase.is_terminal() {
+        return txn;
+    }
+    let mut job = job.clone();
+    // A job that nobody wants to run any more needs no flow for that.
+    if job.spec.state == crate::model::JobState::Cancelled {
+        job.status.phase = JobPhase::Cancelled;
+        job.status.reason = Some("Cancelled".into());
+        job.status.finished_at = Some(now);
+        return txn.put(AnyObject::Job(job));
+    }
+    job.status.reason = Some(pending.reason.into());
+    job.status.message = Some(pending.message.clone());
+    let event = Event {
+        id: 0,
+        time: now,
+        kind: Kind::Job,
+        name: job.metadata.name.clone(),
+        r#type: EventType::Warning,
+        reason: pending.reason.into(),
+        message: pending.message,
+        details: Value::Null,
+    };
+    txn.put(AnyObject::Job(job)).event(event)
+}
+
+/// Where a job's scripts and agents run.
+pub(super) fn working_dir(job: &Job, state_dir: &StateDir) -> PathBuf {
+    match &job.spec.working_dir {
+        Some(dir) => PathBuf::from(dir),
+        None => state_dir.workspace(&job.uid()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The life of a job, as a pure function: a flow, the job, its runs, and the time go in; what follows comes out.
+//!
+//! [`advance`] answers everything that the present state asks for, in one batch that is meant to be one transaction: the
+//! decisions about runs that ended, the runs that these make, supersede, or cancel, and the job's phase. Promises:
+//!
+//! - It is level-triggered: the answer depends on the state alone, never on how the state came about. Applied, it leaves
+//!   a state that asks for nothing: a second call is empty.
+//! - No run is left in motion under a terminal job.
+//! - A run is made only when its inputs are current; they are recorded on it with the runs they came from.
+//! - The exit rules of a run are asked once; the decision stands on the run.
+//!
+//! **What supersedes what.** Runs are numbered in the order of their making ([`RunSpec::order`](crate::model::RunSpec)). A
+//! run that a loop rule (or a person's retry) asked for names its cause, and everything older at and downstream of its step
+//! is superseded. A run is *current* if it is the newest attempt of its step and not superseded. Its sources are then
+//! current too: a newer attempt of one of them would have superseded it.
+//!
+//! **Who waits.** A step waits for a source that may still come, also behind an `optional` input: an input orders. It does
+//! without an optional source that can not come any more (a `when` that is false, a failure that was continued from, a
+//! source of those). An `any_of` takes what is there first, but waits for a member that a loop runs again.
+//!
+//! **Choices where the language is silent** are documented where they are made: [`exits`], [`readiness`], [`settlement`].
+
+mod condition;
+mod course;
+mod exits;
+mod graph;
+mod inputs;
+mod outcome;
+mod readiness;
+mod settlement;
+#[cfg(test)]
+mod tests;
+mod work;
+
+pub use outcome::{finish, fulfil};
+
+use crate::flow::Flow;
+use crate::model::{Event, Job, JobPhase, JobStatus, RunPhase, StepRun, Time};
+use course::Course;
+use graph::Graph;
+use std::collections::HashMap;
+use work::Work;
+
+/// One thing that follows.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "effects are moved one at a time; a box would only add noise")]
+pub enum Effect {
+    /// A new run (its uid is empty), or a changed one: the whole value as it shall be. The name tells which.
+    Run(StepRun),
+    /// The job's new status.
+    Job(JobStatus),
+    /// Something to tell.
+    Event(Event),
+}
+
+/// More rounds than this of [`settle`] are a bug: [`advance`] leaves nothing to do.
+const MAX_ROUNDS: usize = 100;
+
+/// What follows from the present state: one batch, for one transaction. Empty when nothing does.
+///
+/// `runs` must be all runs of a job that is not terminal; of a terminal one, those that are not final will do.
+pub fn advance(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
+    if job.status.phase.is_terminal() && runs.iter().all(|run| run.status.phase.is_final()) {
+        return Vec::new();
+    }
+    advance_in(&Graph::of(flow), flow, job, runs, now)
+}
+
+fn advance_in(graph: &Graph, flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
+    let mut work = Work::new(graph, flow, job, runs, now);
+    match work.set_course() {
+        Course::Ended | Course::Waiting => {}
+        Course::Held => work.answer_what_ended(),
+        Course::Going => {
+            work.answer_what_ended();
+            work.go_on();
+        }
+    }
+    work.into_effects()
+}
+
+impl Work<'_> {
+    fn answer_what_ended(&mut self) {
+        self.cancel_superseded();
+        self.expire_runs();
+        self.decide_ended_runs();
+    }
+
+    fn go_on(&mut self) {
+        match self.status.phase {
+            JobPhase::Running => {
+                let started = self.start_ready();
+                if !started && !self.in_motion() {
+                    self.settle();
+                }
+            }
+            // A decision escalated the job, or ended it.
+            JobPhase::Pending | JobPhase::Paused | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Cancelled => {}
+        }
+    }
+}
+
+/// Makes the effects true of the values: changed runs replace those of their name, new ones are added.
+pub fn apply(job: &mut Job, runs: &mut Vec<StepRun>, effects: &[Effect]) {
+    let mut places: HashMap<String, usize> =
+        runs.iter().enumerate().map(|(at, run)| (run.metadata.name.clone(), at)).collect();
+    for effect in effects {
+        match effect {
+            Effect::Run(run) => match places.get(&run.metadata.name) {
+                Some(&at) => runs[at] = run.clone(),
+                None => {
+                    places.insert(run.metadata.name.clone(), runs.len());
+                    runs.push(run.clone());
+                }
+            },
+            Effect::Job(status) => job.status = status.clone(),
+            Effect::Event(_) => {}
+        }
+    }
+}
+
+/// Advances and applies until nothing more follows, and gives all that did. If that should not end (a bug), the job is
+/// `Failed` with the reason `MachineStuck`.
+pub fn settle(flow: &Flow, job: &mut Job, runs: &mut Vec<StepRun>, now: Time) -> Vec<Effect> {
+    let graph = Graph::of(flow);
+    let mut all = Vec::new();
+    for _ in 0..MAX_ROUNDS {
+        let effects = advance_in(&graph, flow, job, runs, now);
+        if effects.is_empty() {
+            return all;
+        }
+        apply(job, runs, &effects);
+        all.extend(effects);
+    }
+    let mut work = Work::new(&graph, flow, job, runs, now);
+    let message = format!("no end after {MAX_ROUNDS} rounds: please report this flow");
+    work.end(JobPhase::Failed, "MachineStuck", message);
+    let effects = work.into_effects();
+    apply(job, runs, &effects);
+    all.extend(effects);
+    all
+}
+
+/// When [`advance`] has something to do by time alone (or, for a terminal job, when it may be deleted): the job's deadline,
+/// the longest that a run may take, `ttlAfterFinished`. May lie in the past. None: time changes nothing.
+pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], _now: Time) -> Option<Time> {
+    if job.status.phase.is_terminal() {
+        return Some(job.status.finished_at?.after(job.spec.ttl_after_finished?.0));
+    }
+    runs.iter().filter_map(|run| overdue_at(flow, run)).chain(deadline(job)).min()
+}
+
+/// When a job must have ended.
+fn deadline(job: &Job) -> Option<Time> {
+    Some(job.status.started_at?.after(job.spec.deadline?.0))
+}
+
+/// When a run must have ended.
+fn overdue_at(flow: &Flow, run: &StepRun) -> Option<Time> {
+    match run.status.phase {
+        RunPhase::Running | RunPhase::Suspended => {
+            let limit = flow.steps.get(&run.spec.step)?.max_duration?;
+            Some(run.status.started_at?.after(limit))
+        }
+        RunPhase::Pending | RunPhase::Completed | RunPhase::Failed | RunPhase::Skipped | RunPhase::Cancelled => None,
+    }
+}

@@ -1,0 +1,114 @@
+//! Who belongs to which workload: the union of the three marks, over one pass of the process table.
+
+use crate::model::{InstanceId, Marks, Pid, WorkloadUid};
+use crate::os::{OsError, Process, ProcessTable, is_plain_name};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// Where membership starts, besides the environments.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    /// Members of cgroups.
+    pub(super) cgroup: BTreeSet<(Pid, WorkloadUid)>,
+    /// The living shims that wrote who they are.
+    pub(super) shims: BTreeMap<Pid, WorkloadUid>,
+}
+
+/// Who belongs where.
+pub(super) struct Found {
+    /// Living processes, each read in this pass.
+    pub(super) members: BTreeMap<(WorkloadUid, Pid), Marks>,
+    /// Nothing ended in the meantime.
+    pub(super) settled: bool,
+}
+
+/// What an environment says.
+enum Named {
+    Nobody,
+    /// A workload of this instance.
+    Ours(WorkloadUid),
+    /// A workload of another instance.
+    Foreign,
+}
+
+fn named(process: &Process, instance: &InstanceId) -> Named {
+    match process.mark.as_deref().and_then(|mark| mark.split_once('/')) {
+        Some((of, uid)) if is_plain_name(of) && is_plain_name(uid) => {
+            if of == instance.as_str() {
+                Named::Ours(uid.into())
+            } else {
+                Named::Foreign
+            }
+        }
+        // Anybody can write anything into an environment: what does not have the form is not a mark.
+        _ => Named::Nobody,
+    }
+}
+
+/// Finds the members. `me`, and process 1, belong to nobody.
+///
+/// Each that is found is read afresh, which may show that it has another parent now, or another environment, or has ended: so
+/// membership is worked out again until everything in it was read in this pass.
+pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> Result<Found, OsError> {
+    let mut fresh = HashSet::new();
+    let mut settled = true;
+    loop {
+        let members = closure(table, instance, roots, me);
+        let stale: Vec<Pid> = members.keys().map(|(_, pid)| *pid).filter(|pid| !fresh.contains(pid)).collect();
+        if stale.is_empty() {
+            let living = |pid: &Pid| table.get(*pid).is_some_and(|process| !process.is_zombie());
+            let members = members.into_iter().filter(|((_, pid), _)| living(pid)).collect();
+            return Ok(Found { members, settled });
+        }
+        for pid in stale {
+            fresh.insert(pid);
+            settled &= table.again(pid)?.is_some();
+        }
+    }
+}
+
+/// Membership by what the table says now. Processes that have ended and were not collected are in it: the way to
+/// children that they had leads through them until those are read again.
+fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> BTreeMap<(WorkloadUid, Pid), Marks> {
+    let mut members: BTreeMap<(WorkloadUid, Pid), Marks> = BTreeMap::new();
+    let allowed = |pid: Pid| pid != me && pid.get() != 1;
+    for process in table.iter().filter(|process| allowed(process.id.pid)) {
+        if let Named::Ours(uid) = named(process, instance) {
+            members.entry((uid, process.id.pid)).or_default().environment = true;
+        }
+    }
+    for (pid, uid) in roots.cgroup.iter().filter(|(pid, _)| allowed(*pid) && table.get(*pid).is_some()) {
+        members.entry((uid.clone(), *pid)).or_default().cgroup = true;
+    }
+    for (pid, uid) in roots.shims.iter().filter(|(pid, _)| allowed(**pid) && table.get(**pid).is_some()) {
+        members.entry((uid.clone(), *pid)).or_default().shim = true;
+    }
+    if members.is_empty() {
+        return members;
+    }
+    let mut children: HashMap<Pid, Vec<&Process>> = HashMap::new();
+    for process in table.iter().filter(|process| allowed(process.id.pid)) {
+        if let Some(parent) = process.parent {
+            children.entry(parent).or_default().push(process);
+        }
+    }
+    let mut open: Vec<(WorkloadUid, Pid)> = members.keys().cloned().collect();
+    while let Some((uid, pid)) = open.pop() {
+        for child in children.get(&pid).into_iter().flatten() {
+            let elsewhere = match named(child, instance) {
+                Named::Nobody => false,
+                Named::Ours(other) => other != uid,
+                Named::Foreign => true,
+            };
+            if elsewhere {
+                continue;
+            }
+            let key = (uid.clone(), child.id.pid);
+            let known = members.contains_key(&key);
+            members.entry(key.clone()).or_default().shim = true;
+            if !known {
+                open.push(key);
+            }
+        }
+    }
+    members
+}

@@ -1,0 +1,88 @@
+//! Starting processes: a shim from the controller, a workload from its shim.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Starts `exe shim <dir>` with this mark in its environment. Nothing runs between fork and exec, so the cost does not grow
+/// with the controller's memory (measured: with `pre_exec` and 500 MB, 20 a second instead of 1,000); nor is it made the
+/// leader of a group, which could not begin a session of its own.
+///
+/// # Errors
+/// The program cannot be started, or `<dir>/shim.log` cannot be written.
+pub fn spawn_shim(exe: &Path, dir: &Path, mark: &str) -> io::Result<()> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("shim.log"))?;
+    let mut child = Command::new(exe)
+        .arg("shim")
+        .arg(dir)
+        .env(super::MARK, mark)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()?;
+    // Somebody has to collect it, or it would stay a zombie for as long as we live.
+    std::thread::Builder::new().name("collect".into()).stack_size(64 << 10).spawn(move || child.wait())?;
+    Ok(())
+}
+
+/// Starts the main process of a workload from its shim: in a session of its own, in `cgroup` from before its first
+/// instruction, with default signal handling.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn spawn_workload(command: &mut Command, cgroup: Option<&Path>) -> io::Result<Child> {
+    let cgroup = match cgroup {
+        Some(path) => Some(CString::new(path.join("cgroup.procs").as_os_str().as_bytes())?),
+        None => None,
+    };
+    let enter = move || {
+        nix::unistd::setsid()?;
+        if let Some(procs) = &cgroup {
+            let fd = nix::fcntl::open(
+                procs.as_c_str(),
+                nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_CLOEXEC,
+                nix::sys::stat::Mode::empty(),
+            )?;
+            // 0: the writer itself.
+            nix::unistd::write(&fd, b"0")?;
+        }
+        // What the shim ignores, its child would ignore too.
+        for signal in nix::sys::signal::Signal::iterator() {
+            if !matches!(signal, nix::sys::signal::Signal::SIGKILL | nix::sys::signal::Signal::SIGSTOP) {
+                // SAFETY: restores the default action; no handler is installed.
+                unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)? };
+            }
+        }
+        nix::sys::signal::SigSet::empty().thread_set_mask()?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made; nothing allocates and nothing locks.
+    unsafe { command.pre_exec(enter) };
+    command.spawn()
+}
+
+/// Makes this process the one that descendants are re-parented to.
+///
+/// # Errors
+/// The system refuses.
+pub fn become_subreaper() -> io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
+}
+
+/// Ignores the signals that ask a process to end: a shim ends when its workload has.
+///
+/// # Errors
+/// The system refuses.
+pub fn ignore_requests_to_end() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for kind in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
+        // SAFETY: no handler is installed.
+        unsafe { signal(kind, SigHandler::SigIgn)? };
+    }
+    Ok(())
+}

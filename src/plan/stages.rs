@@ -1,0 +1,183 @@
+//! What follows for a row, by its phase and stage and by what was seen: the whole life of a workload on one screen.
+
+use super::{Action, Case, Line, Want};
+use crate::model::{Cause, SeenWorkload, Span, Stage, Time, Workload, WorkloadPhase, WorkloadType};
+use std::time::Duration;
+
+/// How soon a look follows when something is about to become visible by itself.
+const SOON: Duration = Duration::from_millis(20);
+/// How long a shim without processes may take to end by itself before it is killed too.
+const SHIM_GRACE: Duration = Duration::from_secs(2);
+/// How long an adapter has to end after end-of-file, where its row does not say.
+const ASK_PERIOD: Duration = Duration::from_secs(2);
+/// The delay before SIGKILL is sent again; it doubles with each round, up to the cap.
+const KILL_DELAY: Duration = Duration::from_millis(200);
+const KILL_DELAY_CAP: Duration = Duration::from_secs(30);
+
+/// The line of a row.
+pub(super) fn with_row(row: &Workload, want: &Want, case: Case<'_>) -> Line {
+    match (row.status.phase, row.status.stage, want) {
+        (WorkloadPhase::Starting, None, Want::Yes(why)) => starting(case.seen, why),
+        (WorkloadPhase::Running, None, Want::Yes(why)) => running(row, case, why),
+        (WorkloadPhase::Starting | WorkloadPhase::Running, None, Want::No(cause, why)) => {
+            begin_stop(row, case, *cause, why)
+        }
+        // Once its end has begun there is no way back, whatever its owners say now: they get a new one.
+        (WorkloadPhase::Stopping, Some(stage), _) => stopping(row, stage, case),
+        (WorkloadPhase::Stopping, None, _) => begin_stop(row, case, cause_of(row), &message_of(row)),
+        (WorkloadPhase::Starting | WorkloadPhase::Running, Some(stage), _) => stopping(row, stage, case),
+        (WorkloadPhase::Stopped, _, _) => Line::Held("it is stopped".into(), None),
+    }
+}
+
+fn cause_of(row: &Workload) -> Cause {
+    row.status.cause.unwrap_or(Cause::NoLongerNeeded)
+}
+
+fn message_of(row: &Workload) -> String {
+    row.status.message.clone().unwrap_or_else(|| cause_of(row).as_str().into())
+}
+
+fn starting(seen: &SeenWorkload, why: &str) -> Line {
+    match (&seen.shim, &seen.exit, seen.living_shim()) {
+        (Some(shim), _, _) => {
+            Line::Act(Action::NoteRunning { shim: shim.shim, child: shim.child }, "its shim has started".into())
+        }
+        (None, Some(exit), _) => Line::Act(
+            Action::Condemn { cause: Cause::Exited, message: format!("its main process ended: {exit}") },
+            "it ended before it was seen running".into(),
+        ),
+        (None, None, Some(shim)) => Line::Held(format!("its shim {} is about to report", shim.id), None),
+        (None, None, None) => match &seen.unreadable {
+            Some(what) => Line::Act(
+                Action::Condemn { cause: Cause::StartFailed, message: what.clone() },
+                "its shim's report cannot be read".into(),
+            ),
+            None => Line::Act(Action::Start, why.to_owned()),
+        },
+    }
+}
+
+fn running(row: &Workload, case: Case<'_>, why: &str) -> Line {
+    let seen = case.seen;
+    match (&seen.exit, seen.living_shim()) {
+        // A script's end is an outcome, which the jobs are settled with first; what comes here has no run to tell.
+        (Some(exit), _) => Line::Act(
+            Action::Condemn { cause: Cause::Exited, message: format!("its main process ended: {exit}") },
+            "its main process ended".into(),
+        ),
+        (None, None) => Line::Act(
+            Action::Condemn { cause: Cause::ShimLost, message: lost(row, seen) },
+            "its shim is gone and left no exit status".into(),
+        ),
+        (None, Some(_)) => {
+            let child_alive = row.status.pid.is_none_or(|pid| seen.members().any(|process| process.id.pid == pid));
+            let soon = (!child_alive).then(|| case.now.after(SOON));
+            Line::Held(format!("wanted: {why}"), soon)
+        }
+    }
+}
+
+fn lost(row: &Workload, seen: &SeenWorkload) -> String {
+    let left = seen.processes.len();
+    match row.status.shim {
+        Some(shim) => format!("its shim (pid {}) died; {left} of its processes were left", shim.pid),
+        None => format!("its shim died; {left} of its processes were left"),
+    }
+}
+
+/// The first stage of an end.
+fn begin_stop(row: &Workload, case: Case<'_>, cause: Cause, why: &str) -> Line {
+    let living = case.living().count();
+    let first = match (living, row.spec.r#type, cause) {
+        (0, _, _) => Stage::Clean,
+        // What has lost its shim has lost its stdin, and what has exited cannot be asked.
+        (_, WorkloadType::Adapter, Cause::OwnerTerminal | Cause::OwnerMissing | Cause::NoLongerNeeded)
+            if case.seen.living_shim().is_some() =>
+        {
+            Stage::Ask { deadline: case.now.after(ask_period(row)), sent: false }
+        }
+        (_, _, _) => terminate(row, case.now),
+    };
+    stop(first, cause, why, case)
+}
+
+fn ask_period(row: &Workload) -> Duration {
+    row.spec.ask_period.map_or(ASK_PERIOD, |Span(period)| period)
+}
+
+fn terminate(row: &Workload, now: Time) -> Stage {
+    Stage::Terminate { deadline: now.after(row.spec.grace_period.0), sent: false }
+}
+
+fn kill(round: u32, now: Time) -> Stage {
+    let delay = KILL_DELAY.saturating_mul(2_u32.saturating_pow(round.saturating_sub(1).min(16))).min(KILL_DELAY_CAP);
+    Stage::Kill { round, deadline: now.after(delay), sent: false }
+}
+
+fn stop(stage: Stage, cause: Cause, why: &str, case: Case<'_>) -> Line {
+    let targets = targets_of(stage, case);
+    let message = why.to_owned();
+    let reason = format!("unwanted: {why}");
+    let held_bytes = case.living().map(|process| process.rss_bytes).sum();
+    Line::Act(Action::Stop { stage, cause, message, targets, held_bytes }, reason)
+}
+
+/// Whom a stage signals. The shim ends by itself when the others have; it is killed only when it alone is left.
+fn targets_of(stage: Stage, case: Case<'_>) -> Vec<crate::model::ProcId> {
+    match stage {
+        Stage::Ask { .. } | Stage::Clean => Vec::new(),
+        Stage::Terminate { .. } => case.targets(),
+        Stage::Kill { .. } => {
+            let members = case.targets();
+            if members.is_empty() { case.living().map(|process| process.id).collect() } else { members }
+        }
+    }
+}
+
+/// An end under way: whether its stage has done what it does, whether that was enough, and whether its time is over.
+fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
+    let (living, members) = (case.living().count(), case.targets().len());
+    if living == 0 {
+        return Line::Act(Action::Clean, "no process of it is left".into());
+    }
+    let next = |stage: Stage| stop(stage, cause_of(row), &message_of(row), case);
+    let send = || {
+        Line::Act(
+            Action::Send { stage, targets: targets_of(stage, case) },
+            format!("{} was recorded, and perhaps not done", stage.as_str()),
+        )
+    };
+    let wait = |deadline: Time| {
+        let who = if members == 0 { "its shim".to_owned() } else { format!("{members} processes") };
+        Line::Held(format!("{}: {who} left{}", stage.as_str(), stuck(case)), Some(deadline))
+    };
+    match stage {
+        Stage::Ask { sent: false, .. } | Stage::Terminate { sent: false, .. } | Stage::Kill { sent: false, .. } => {
+            send()
+        }
+        Stage::Ask { deadline, sent: true } if case.now < deadline => wait(deadline),
+        Stage::Ask { sent: true, .. } if members == 0 => next(kill_of_shim(case.now)),
+        Stage::Ask { sent: true, .. } => next(terminate(row, case.now)),
+        Stage::Terminate { deadline, sent: true } if case.now < deadline => wait(deadline),
+        Stage::Terminate { sent: true, .. } => next(kill(1, case.now)),
+        Stage::Kill { deadline, sent: true, .. } if case.now < deadline => wait(deadline),
+        Stage::Kill { round, sent: true, .. } => next(kill(round.saturating_add(1), case.now)),
+        // It was thought to be gone, and is not: something with its mark came back.
+        Stage::Clean => next(terminate(row, case.now)),
+    }
+}
+
+fn kill_of_shim(now: Time) -> Stage {
+    Stage::Terminate { deadline: now.after(SHIM_GRACE), sent: true }
+}
+
+/// What cannot be ended by any signal is said, and kept on the list.
+fn stuck(case: Case<'_>) -> String {
+    let stuck: Vec<String> = case
+        .living()
+        .filter(|process| process.state == 'D')
+        .map(|process| format!("{} ({})", process.id.pid, process.command))
+        .collect();
+    if stuck.is_empty() { String::new() } else { format!("; in uninterruptible sleep: {}", stuck.join(", ")) }
+}

@@ -1,0 +1,95 @@
+//! Requests that are more than a write of one object: cancel, fulfil, apply, plan.
+
+use super::objects::{self, Body};
+use super::{Api, ApiError, ApplyRequest, Reason};
+use crate::model::{AnyObject, Diagnostic, JobState, Kind};
+use crate::store::Txn;
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The body of `…/fulfill`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FulfilRequest {
+    outputs: Map<String, Value>,
+}
+
+/// `POST /{plural}/{name}/{action}`.
+pub(super) async fn act(
+    State(api): State<Arc<Api>>,
+    Path((plural, name, action)): Path<(String, String, String)>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    match (objects::kind(&plural)?, action.as_str()) {
+        (Kind::Job, "cancel") => cancel(&api, &name).map(Json),
+        (Kind::StepRun, "fulfill") => {
+            let request: FulfilRequest = serde_json::from_slice(&body?)
+                .map_err(|error| ApiError::malformed(format!("the body is {{\"outputs\": {{…}}}}: {error}")))?;
+            fulfil(api, name, request.outputs).await.map(Json)
+        }
+        (kind, _) => Err(ApiError::not_found(format!("there is no `{action}` of a {kind}"))),
+    }
+}
+
+/// Wants the job cancelled. A job that has ended stays as it ended.
+fn cancel(api: &Api, name: &str) -> Result<Value, ApiError> {
+    if let AnyObject::Job(job) = objects::stored(api, Kind::Job, name)?
+        && (job.status.phase.is_terminal() || job.spec.state == JobState::Cancelled)
+    {
+        return Ok(AnyObject::Job(job).to_json());
+    }
+    let with_event =
+        || Txn::new().event(objects::event(Kind::Job, name, "CancelRequested", "a person asked for its end"));
+    objects::modify(api, Kind::Job, name, None, with_event, |before| {
+        let mut after = before.clone();
+        if let AnyObject::Job(job) = &mut after {
+            job.spec.state = JobState::Cancelled;
+        }
+        Ok(after)
+    })
+}
+
+async fn fulfil(api: Arc<Api>, name: String, outputs: Map<String, Value>) -> Result<Value, ApiError> {
+    objects::stored(&api, Kind::StepRun, &name)?;
+    tokio::task::spawn_blocking(move || {
+        (api.hooks.fulfil)(&name, outputs)?;
+        api.ring();
+        objects::stored(&api, Kind::StepRun, &name).map(|run| run.to_json())
+    })
+    .await?
+}
+
+pub(super) async fn apply(State(api): State<Arc<Api>>, body: Body) -> Result<Json<Value>, ApiError> {
+    let request: ApplyRequest = serde_json::from_slice(&body?).map_err(|error| {
+        ApiError::malformed(format!("the body is {{\"file\": …, \"text\": …, \"dir\": …}}: {error}"))
+    })?;
+    if !request.dir.is_absolute() {
+        return Err(ApiError::invalid(format!("`dir` is an absolute path, not {}", request.dir.display())));
+    }
+    tokio::task::spawn_blocking(move || {
+        let file = request.file.clone();
+        let applied = (api.hooks.apply)(request).map_err(|found| refused(&file, &found))?;
+        api.ring();
+        let revision = api.handle.store.revision()?;
+        Ok(Json(objects::list_of(revision, applied.iter().map(AnyObject::to_json).collect())))
+    })
+    .await?
+}
+
+fn refused(file: &str, diagnostics: &[Diagnostic]) -> ApiError {
+    let first = diagnostics.first().map_or("it can not be taken".to_owned(), |first| {
+        format!("{}:{}: {}", first.line, first.column, first.message)
+    });
+    let rest = if diagnostics.len() > 1 { format!(" (and {} more)", diagnostics.len() - 1) } else { String::new() };
+    ApiError {
+        causes: diagnostics.iter().map(|diagnostic| json!(diagnostic)).collect(),
+        ..ApiError::invalid(format!("{file}:{first}{rest}"))
+    }
+}
+
+pub(super) async fn plan(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
+    (api.hooks.plan_now)().await.map(Json).map_err(|message| ApiError::new(Reason::Internal, message))
+}

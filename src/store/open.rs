@@ -1,0 +1,187 @@
+//! Opening: the file, its pragmas, its schema, its integrity, its instance id.
+
+use super::{Reader, Store, StoreError, rows};
+use crate::model::InstanceId;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// `PRAGMA application_id` of a store: "tenu".
+const APPLICATION: i64 = 0x7465_6e75;
+
+/// Each entry brings a store from the schema of its index to the next one; `user_version` counts them. Never edit an entry
+/// that was released: add one.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (
+        key TEXT NOT NULL PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE objects (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        uid TEXT NOT NULL UNIQUE,
+        phase TEXT NOT NULL,
+        owner TEXT,
+        active INTEGER NOT NULL,
+        resource_version INTEGER NOT NULL,
+        json TEXT NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT;
+    CREATE INDEX objects_active ON objects (kind, name) WHERE active = 1;
+    CREATE INDEX objects_owner ON objects (owner, kind) WHERE owner IS NOT NULL;
+
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        time INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        type TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        message TEXT NOT NULL,
+        details TEXT
+    ) STRICT;
+    CREATE INDEX events_object ON events (kind, name);
+
+    INSERT INTO meta (key, value) VALUES ('revision', '0');
+"];
+
+const SCHEMA: i64 = MIGRATIONS.len() as i64;
+
+impl Store {
+    /// Opens the store, or makes it (mode 0600), and brings it to the newest schema. Reads the whole file once, to check it.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let io = |source| StoreError::Open { path: path.to_owned(), source };
+        // SQLite would make the file by the umask; its side files take the mode of the file.
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io)?;
+
+        let sqlite = |error| StoreError::sqlite(path, error);
+        let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let fresh = refuse_others(&writer, path)?;
+        writer.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
+        writer.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+        if !fresh {
+            check_integrity(&writer, path)?;
+        }
+        migrate(&mut writer).map_err(sqlite)?;
+        let instance = make_instance(&mut writer).map_err(sqlite)?;
+        Store::assemble(path, instance, Some(writer))
+    }
+
+    /// Opens a store that a controller made, to look only. What would change it is refused with `ReadOnly`.
+    pub fn open_read_only(path: &Path) -> Result<Store, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        if refuse_others(&connection, path)? {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        let found = version(&connection).map_err(|error| StoreError::sqlite(path, error))?;
+        if found < SCHEMA {
+            return Err(StoreError::Older { path: path.to_owned(), found });
+        }
+        check_integrity(&connection, path)?;
+        let instance = read_instance(&connection)
+            .map_err(|error| StoreError::sqlite(path, error))?
+            .ok_or_else(|| StoreError::Corrupt { path: path.to_owned(), what: "it has no instance id".to_owned() })?;
+        Store::assemble(path, instance, None)
+    }
+
+    fn assemble(path: &Path, instance: InstanceId, writer: Option<Connection>) -> Result<Store, StoreError> {
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let revision = rows::revision(&connection).map_err(|error| StoreError::sqlite(path, error))?;
+        Ok(Store {
+            path: path.to_owned(),
+            file: identity(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?,
+            instance,
+            writer: writer.map(Mutex::new),
+            reader: Mutex::new(Reader { connection, cached: None, no_orphans: None }),
+            revisions: watch::Sender::new(revision),
+        })
+    }
+}
+
+/// Device and inode of the file at this path.
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let sqlite = |error| StoreError::sqlite(path, error);
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sqlite)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
+    Ok(connection)
+}
+
+/// Refuses the file of another program, and that of a newer tenure, before anything is written to it. Gives whether the
+/// file is empty.
+fn refuse_others(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+    let sqlite = |error| StoreError::sqlite(path, error);
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
+    let found = version(connection).map_err(sqlite)?;
+    if application != APPLICATION && (tables > 0 || found > 0) {
+        return Err(StoreError::NotOurs { path: path.to_owned() });
+    }
+    if found > SCHEMA {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA });
+    }
+    Ok(tables == 0)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn check_integrity(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sqlite = |error| StoreError::sqlite(path, error);
+    let mut statement = connection.prepare("PRAGMA quick_check(3)").map_err(sqlite)?;
+    let lines = statement.query_map([], |row| row.get::<_, String>(0)).map_err(sqlite)?;
+    let lines: Vec<String> = lines.collect::<Result<_, _>>().map_err(sqlite)?;
+    if lines == ["ok"] {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt { path: path.to_owned(), what: lines.join("; ") })
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let txn = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = version(&txn)?;
+    for (index, script) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        txn.execute_batch(script)?;
+        txn.pragma_update(None, "user_version", index as i64 + 1)?;
+        txn.execute(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES ('schema', ?1), ('schema_by', ?2)",
+            [(index + 1).to_string(), format!("tenure {}", env!("CARGO_PKG_VERSION"))],
+        )?;
+    }
+    if found == 0 {
+        txn.pragma_update(None, "application_id", APPLICATION)?;
+    }
+    txn.commit()
+}
+
+fn make_instance(connection: &mut Connection) -> rusqlite::Result<InstanceId> {
+    if let Some(instance) = read_instance(connection)? {
+        return Ok(instance);
+    }
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    let instance: String = random.chars().take(12).collect();
+    connection.execute("INSERT INTO meta (key, value) VALUES ('instance', ?1)", [&instance])?;
+    Ok(InstanceId(instance))
+}
+
+fn read_instance(connection: &Connection) -> rusqlite::Result<Option<InstanceId>> {
+    connection
+        .query_row("SELECT value FROM meta WHERE key = 'instance'", [], |row| row.get(0))
+        .optional()
+        .map(|found| found.map(InstanceId))
+}

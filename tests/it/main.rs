@@ -1,0 +1,4 @@
+//! What only the outside can prove.
+
+mod cases;
+mod support;
