@@ -20,6 +20,9 @@ use tokio::sync::{oneshot, watch};
 /// A prompt with this word in it is not answered before [`MessagesApi::release`]. (Files of other tests say it.)
 pub const HOLD: &str = "HOLD";
 
+/// A prompt with this word in it is not answered before [`MessagesApi::open_gate`], which lets nothing else through.
+pub const GATE: &str = "GATE";
+
 /// The environment of the real adapter, but for its `HOME` and `ANTHROPIC_BASE_URL`.
 pub const REAL_ENV: [(&str, &str); 4] = [
     ("ANTHROPIC_API_KEY", "x"),
@@ -69,6 +72,7 @@ enum Held {
 struct Shared {
     script: Mutex<Script>,
     held: watch::Sender<Held>,
+    gate_is_open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
 }
 
@@ -86,6 +90,7 @@ impl MessagesApi {
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
             held: watch::Sender::new(Held::Some),
+            gate_is_open: watch::Sender::new(false),
             waiting: watch::Sender::new(0),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
@@ -145,6 +150,11 @@ impl MessagesApi {
     /// Holds all answers back, from now on.
     pub fn hold(&self) {
         self.shared.held.send_replace(Held::All);
+    }
+
+    /// Answers what asked for [`GATE`].
+    pub fn open_gate(&self) {
+        self.shared.gate_is_open.send_replace(true);
     }
 
     /// Gives them, and holds none back any more.
@@ -232,6 +242,9 @@ async fn messages(State(shared): State<Arc<Shared>>, body: String) -> Response {
             Held::None => true,
         };
         let _ = held.wait_for(free).await;
+        if prompt(&request).contains(GATE) {
+            let _ = shared.gate_is_open.subscribe().wait_for(|open| *open).await;
+        }
     }
     answer(&request, reply)
 }
