@@ -11,5 +11,5 @@ fn main() -> ExitCode {
     {
         return tenure::shim::run(Path::new(&dir));
     }
-    ExitCode::FAILURE
+    tenure::cli::main()
 }
