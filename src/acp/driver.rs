@@ -4,10 +4,11 @@ use crate::acp::message::{Line, Outgoing, response};
 use crate::acp::session::{At, Replay};
 use crate::acp::stdio::{Heard, LONGEST_LINE_BYTES, Stdin, Stdout};
 use crate::acp::watch::Watch;
-use crate::acp::{DriverConfig, Handshake, Progress, TurnState, Wanted, calls, outcome};
+use crate::acp::{DriverConfig, Handshake, OutputMode, Progress, TurnState, Wanted, calls, outcome};
 use crate::model::{Failure, Outcome, Time};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,16 +21,17 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// A process that the agent waits for is looked for this often: first, and at last.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_LAST: Duration = Duration::from_secs(1);
+/// How much is heard at once: blocks of 256 KiB.
+const MOST_BLOCKS: usize = 1024;
 /// How long sessions have to close before the agent sees end-of-file anyway.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A conversation with one adapter. Dropping it stops the task, and nothing else.
 pub struct Driver {
+    stdout: PathBuf,
+    heard_bytes: Arc<AtomicU64>,
     progress: watch::Receiver<Arc<Progress>>,
     task: JoinHandle<()>,
-    /// How much of `stdout` its progress tells.
-    heard: Arc<AtomicU64>,
-    stdout: std::path::PathBuf,
 }
 
 impl Driver {
@@ -38,11 +40,10 @@ impl Driver {
         self.progress.clone()
     }
 
-    /// Whether its progress tells all that the adapter has said so far. Of an adapter that has ended: the last word.
+    /// Whether all that the adapter has said shows in the progress. Of one that has ended, nothing more will come then.
     pub fn drained(&self) -> bool {
-        // No file: nothing was ever said.
-        let said = std::fs::metadata(&self.stdout).map_or(0, |stdout| stdout.len());
-        self.heard.load(Ordering::Acquire) >= said
+        let said_bytes = std::fs::metadata(&self.stdout).map_or(0, |metadata| metadata.len());
+        self.heard_bytes.load(Ordering::Acquire) >= said_bytes
     }
 }
 
@@ -60,7 +61,9 @@ pub fn spawn_driver(
     on_change: impl Fn() + Send + 'static,
 ) -> Driver {
     let (sender, progress) = watch::channel(Arc::new(Progress::default()));
-    let publish = move |next: Progress| {
+    let (stdout, heard_bytes) = (config.dir.join("stdout"), Arc::new(AtomicU64::new(0)));
+    let (heard, exit_file) = (Arc::clone(&heard_bytes), config.dir.join("exit.json"));
+    let publish = move |next: Progress, until: u64| {
         let changed = sender.send_if_modified(|now| {
             let differs = **now != next;
             if differs {
@@ -68,21 +71,19 @@ pub fn spawn_driver(
             }
             differs
         });
-        if changed {
+        // After the progress: who sees it drained sees the outcome too. Once the adapter has ended, that it is drained is news.
+        let more = heard.swap(until, Ordering::AcqRel) != until;
+        if changed || (more && exit_file.exists()) {
             on_change();
         }
     };
-    let heard = Arc::new(AtomicU64::new(0));
-    let stdout = config.dir.join("stdout");
-    let task = tokio::spawn(drive(config, wanted, publish, heard.clone()));
-    Driver { progress, task, heard, stdout }
+    Driver { stdout, heard_bytes, progress, task: tokio::spawn(drive(config, wanted, publish)) }
 }
 
 async fn drive(
     config: DriverConfig,
     mut wanted: watch::Receiver<Wanted>,
-    publish: impl Fn(Progress) + Send + 'static,
-    heard: Arc<AtomicU64>,
+    publish: impl Fn(Progress, u64) + Send + 'static,
 ) {
     let mut conversation = open(&config).await;
     // Watched before it is read: what comes in between wakes us.
@@ -91,12 +92,11 @@ async fn drive(
     loop {
         let now = wanted.borrow_and_update().clone();
         let acted = match conversation.hear_all().await {
-            Ok(()) => conversation.act(&now),
+            Ok(more) => conversation.act(&now).map(|()| if more { Duration::ZERO } else { Duration::MAX }),
             Err(error) => Err(error),
         };
-        publish(conversation.progress(&now));
-        heard.store(conversation.stdout.heard_bytes(), Ordering::Release);
-        let pause = acted.map(|()| conversation.pause(&now)).unwrap_or_else(|error| {
+        publish(conversation.progress(&now), conversation.stdout.offset());
+        let pause = acted.map(|most| conversation.pause(&now).min(most)).unwrap_or_else(|error| {
             tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
             WAIT_LAST
         });
@@ -161,12 +161,16 @@ impl Conversation {
         }
     }
 
-    /// To the end, before anything is said: a decision is taken on all that is known.
-    async fn hear_all(&mut self) -> io::Result<()> {
-        while self.hear()? {
+    /// To the end, before anything is said: a decision is taken on all that is known. But for an agent that talks faster than
+    /// we hear; true: there is more.
+    async fn hear_all(&mut self) -> io::Result<bool> {
+        for _ in 0..MOST_BLOCKS {
+            if !self.hear()? {
+                return Ok(false);
+            }
             tokio::task::yield_now().await;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn act(&mut self, wanted: &Wanted) -> io::Result<()> {
@@ -204,6 +208,7 @@ impl Conversation {
             return Ok(());
         }
         self.refuse(wanted);
+        self.make_room(wanted);
         loop {
             let messages = self.replay.next(wanted, &self.refused);
             if messages.is_empty() {
@@ -222,6 +227,19 @@ impl Conversation {
             if !self.replay.has_session(&turn.run) && !turn.cwd.is_dir() && self.replay.handshake() == Handshake::Done {
                 let message = format!("the working directory {} is not there", turn.cwd.display());
                 self.refused.entry(turn.run.clone()).or_insert_with(|| outcome::failure("NoWorkingDirectory", message));
+            }
+        }
+    }
+
+    /// The directory of an output file is ours to make: the agent was told to write there.
+    fn make_room(&self, wanted: &Wanted) {
+        let unasked = wanted.turns.iter().filter(|turn| !self.replay.has_session(&turn.run));
+        for turn in unasked {
+            if let OutputMode::File(path) = &turn.output_mode
+                && let Some(parent) = path.parent()
+                && let Err(error) = std::fs::create_dir_all(parent)
+            {
+                tracing::warn!(%error, dir = %parent.display(), "failed to make the directory of an output file");
             }
         }
     }
@@ -287,7 +305,7 @@ impl Conversation {
         let limit = self.config.start_timeout;
         match self.replay.handshake() {
             Handshake::Pending if !limit.is_zero() && self.left_of_start().is_zero() => {
-                Handshake::Failed(format!("the agent did not answer initialize within {limit}"))
+                Handshake::Failed(format!("the agent did not answer initialize within {}", limit))
             }
             handshake => handshake,
         }

@@ -12,6 +12,7 @@
 //! `session.rs` is the protocol, pure: lines in, messages out. `driver.rs` is the task around it; `calls.rs` answers the agent,
 //! with `fs.rs`, `terminal.rs`, and `permission.rs`; `outcome.rs` says what the end of a turn means.
 
+mod answers;
 mod calls;
 mod driver;
 mod fs;
@@ -83,7 +84,7 @@ pub struct DriverConfig {
     pub start_timeout: Span,
     /// When the adapter was started.
     pub started_at: Time,
-    /// Where the files of a terminal are now (`StateDir::transcripts`).
+    /// Where the files of another workload (a terminal) are now: `StateDir::transcripts`.
     pub terminal_dir: Arc<dyn Fn(&WorkloadUid) -> PathBuf + Send + Sync>,
 }
 

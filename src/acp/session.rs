@@ -5,15 +5,15 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use crate::acp::answers::{Opened, agent_error, handshake, opened};
 use crate::acp::message::{Line, Outgoing, key, notification, request};
 use crate::acp::{Handshake, TerminalWanted, Turn, Wanted};
 use crate::model::{Failure, WorkloadUid};
 use agent_client_protocol_schema::ProtocolVersion;
 use agent_client_protocol_schema::v1::{
     AGENT_METHOD_NAMES as AGENT, AgentCapabilities, CLIENT_METHOD_NAMES as CLIENT, CancelNotification,
-    ClientCapabilities, CloseSessionRequest, ContentBlock, CreateTerminalRequest, Error, ErrorCode,
-    FileSystemCapabilities, Implementation, InitializeRequest, InitializeResponse, NewSessionRequest,
-    NewSessionResponse, PromptRequest, RequestId, SessionConfigOptionCategory, SessionNotification, SessionUpdate,
+    ClientCapabilities, CloseSessionRequest, ContentBlock, CreateTerminalRequest, Error, FileSystemCapabilities,
+    Implementation, InitializeRequest, NewSessionRequest, PromptRequest, RequestId, SessionNotification, SessionUpdate,
     SetSessionConfigOptionRequest,
 };
 use serde_json::Value;
@@ -54,13 +54,6 @@ struct Run {
     model_set: bool,
     ended: Option<Ended>,
     closed: bool,
-}
-
-#[derive(Debug)]
-struct Opened {
-    session: String,
-    /// The id of the option that chooses a model, where there is one.
-    model_option: Option<String>,
 }
 
 /// How a turn ended, as far as the protocol knows.
@@ -431,51 +424,6 @@ fn initialize() -> Outgoing {
         .client_capabilities(ClientCapabilities::new().fs(fs).terminal(true))
         .client_info(Implementation::new("tenure", env!("CARGO_PKG_VERSION")));
     request(INITIALIZE, AGENT.initialize, params)
-}
-
-fn handshake(result: Result<Value, Error>) -> Result<AgentCapabilities, String> {
-    let result =
-        result.map_err(|error| format!("the agent answered initialize with an error: {}", in_words(&error)))?;
-    let response: InitializeResponse = serde_json::from_value(result)
-        .map_err(|error| format!("the agent's answer to initialize makes no sense: {error}"))?;
-    if response.protocol_version != ProtocolVersion::V1 {
-        return Err(format!("the agent speaks version {} of ACP, not 1", response.protocol_version));
-    }
-    Ok(response.agent_capabilities)
-}
-
-fn opened(result: Result<Value, Error>) -> Result<Opened, Failure> {
-    let result = result.map_err(|error| agent_error("a session", &error))?;
-    let response: NewSessionResponse = serde_json::from_value(result).map_err(|error| Failure {
-        reason: "AgentError".to_owned(),
-        message: format!("the agent's answer to session/new makes no sense: {error}"),
-    })?;
-    let options = response.config_options.unwrap_or_default();
-    let model = options
-        .iter()
-        .find(|option| option.category == Some(SessionConfigOptionCategory::Model))
-        .or_else(|| options.iter().find(|option| &*option.id.0 == "model"));
-    Ok(Opened { session: response.session_id.0.to_string(), model_option: model.map(|option| option.id.0.to_string()) })
-}
-
-fn agent_error(what: &str, error: &Error) -> Failure {
-    let message = format!("the agent answered the request for {what} with an error: {}", in_words(error));
-    Failure {
-        reason: if error.code == ErrorCode::AuthRequired { "AuthRequired" } else { "AgentError" }.to_owned(),
-        message,
-    }
-}
-
-/// An error with its details, where they are short.
-fn in_words(error: &Error) -> String {
-    let details = error.data.as_ref().map(|data| match data.get("details").unwrap_or(data) {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    });
-    match details {
-        Some(details) if details.len() <= 500 => format!("{} ({details})", error.message),
-        _ => error.message.clone(),
-    }
 }
 
 /// `claude-agent-acp` sends remarks of the program itself (on billing, on settings) as message chunks that carry this.

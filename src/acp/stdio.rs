@@ -72,8 +72,8 @@ impl Stdout {
         Stdout { path: dir.join("stdout"), file: None, offset: 0, partial: Vec::new(), too_long: false }
     }
 
-    /// How much was read, in bytes; half a line at the end counts.
-    pub(crate) fn heard_bytes(&self) -> u64 {
+    /// How far it was read.
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 

@@ -28,7 +28,11 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
         match apply(&client, &file).await.to(|| format!("apply {}", file.name))? {
             Ok(objects) => {
                 for object in objects {
-                    console.line(&format!("{}/{} applied", at(&object, "/kind").to_lowercase(), at(&object, "/metadata/name")))?;
+                    console.line(&format!(
+                        "{}/{} applied",
+                        at(&object, "/kind").to_lowercase(),
+                        at(&object, "/metadata/name")
+                    ))?;
                 }
             }
             Err(diagnostics) => {
@@ -36,7 +40,10 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
                 for diagnostic in &diagnostics {
                     console.say(&render(diagnostic, console.colour_err));
                 }
-                let failure = Failure { what: Some(format!("apply {}", file.name)), ..Failure::failed("it has errors; nothing of it was applied") };
+                let failure = Failure {
+                    what: Some(format!("apply {}", file.name)),
+                    ..Failure::failed("it has errors; nothing of it was applied")
+                };
                 console.say_error(&failure);
             }
         }

@@ -33,7 +33,11 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
         let job = client.json(Method::POST, &path, None).await.to(|| format!("cancel job/{name}"))?;
         let phase = at(&job, "/status/phase");
         let had_ended = ["Succeeded", "Failed", "Cancelled"].contains(&phase.as_str());
-        console.line(&if had_ended { format!("job/{name} is {phase} already") } else { format!("job/{name} cancelled") })?;
+        console.line(&if had_ended {
+            format!("job/{name} is {phase} already")
+        } else {
+            format!("job/{name} cancelled")
+        })?;
         names.push(name.to_owned());
     }
     console.flush()?;

@@ -61,8 +61,9 @@ impl Client {
     /// Nobody listens.
     pub fn nobody(&self) -> Failure {
         let root = self.state.root().display();
-        Failure::failed(format!("no controller runs on {root}"))
-            .help(format!("start one with `tenure run --state {root}`, or name another one's state directory with --state"))
+        Failure::failed(format!("no controller runs on {root}")).help(format!(
+            "start one with `tenure run --state {root}`, or name another one's state directory with --state"
+        ))
     }
 
     /// Sends a request; gives the answer if it is a success.
@@ -72,7 +73,12 @@ impl Client {
     }
 
     /// Sends a request; gives the answer, whatever it is.
-    pub async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, Failure> {
         let answer = tokio::time::timeout(ANSWER, self.exchange_patiently(method, path, body));
         answer.await.map_err(|_| {
             Failure::new(Exit::TimedOut, format!("the controller gave no answer within {}s", ANSWER.as_secs()))
@@ -88,7 +94,8 @@ impl Client {
     ) -> Result<Response<Incoming>, Failure> {
         let broken = |error: hyper::Error| Failure::failed(format!("the controller broke off the connection: {error}"));
         let stream = self.connect().await?.ok_or_else(|| self.nobody())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Its errors come out at the request or at the body.
         tokio::spawn(connection);
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
@@ -176,8 +183,9 @@ impl Lines {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                let value: Value = serde_json::from_slice(&line)
-                    .map_err(|error| Failure::failed(format!("the controller sent a line that is not JSON: {error}")))?;
+                let value: Value = serde_json::from_slice(&line).map_err(|error| {
+                    Failure::failed(format!("the controller sent a line that is not JSON: {error}"))
+                })?;
                 return match value["type"].as_str() {
                     Some("ERROR") => {
                         let message = value.pointer("/object/message").and_then(Value::as_str).unwrap_or("unknown");

@@ -88,7 +88,11 @@ impl Console {
     }
 
     #[cfg(test)]
-    pub(super) fn for_test(out: impl Write + Send + 'static, err: impl Write + Send + 'static, now: fn() -> Time) -> Console {
+    pub(super) fn for_test(
+        out: impl Write + Send + 'static,
+        err: impl Write + Send + 'static,
+        now: fn() -> Time,
+    ) -> Console {
         Console { out: Box::new(out), err: Box::new(err), colour: false, colour_err: false, now }
     }
 }

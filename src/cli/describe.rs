@@ -135,7 +135,10 @@ impl Story {
         for condition in job.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
             let status = if condition["status"] == true { "yes" } else { "no" };
             let name = at(condition, "/type");
-            self.field("condition", format!("{name}: {status} ({}) {}", at(condition, "/reason"), at(condition, "/message")));
+            self.field(
+                "condition",
+                format!("{name}: {status} ({}) {}", at(condition, "/reason"), at(condition, "/message")),
+            );
         }
     }
 

@@ -112,7 +112,13 @@ pub fn row(event: &Event) -> Vec<Cell> {
         EventType::Warning => ("Warning", Tone::Warn),
     };
     let time = Cell::toned(event.time.to_string(), Tone::Dim);
-    vec![time, Cell::toned(kind, tone), event.reason.as_str().into(), object(event).into(), event.message.as_str().into()]
+    vec![
+        time,
+        Cell::toned(kind, tone),
+        event.reason.as_str().into(),
+        object(event).into(),
+        event.message.as_str().into(),
+    ]
 }
 
 fn object(event: &Event) -> String {

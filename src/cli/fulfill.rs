@@ -42,7 +42,9 @@ fn outputs(args: &Args) -> Result<Map<String, Value>, Failure> {
     match serde_json::from_str(text) {
         Ok(Value::Object(outputs)) => Ok(outputs),
         Ok(_) => Err(Failure::usage("--json is not an object").help("write --json '{\"key\": \"value\"}'")),
-        Err(error) => Err(Failure::usage(format!("--json is not JSON: {error}")).help("write --json '{\"key\": \"value\"}'")),
+        Err(error) => {
+            Err(Failure::usage(format!("--json is not JSON: {error}")).help("write --json '{\"key\": \"value\"}'"))
+        }
     }
 }
 
@@ -54,10 +56,16 @@ fn suspended(runs: &[Value]) -> Result<String, Failure> {
     match (waiting.as_slice(), runs.last()) {
         ([one], _) => Ok(one.clone()),
         ([], Some(last)) => {
-            let why = format!("run {} is {}, and only a Suspended one waits for outputs", name(last), at(last, "/status/phase"));
+            let why = format!(
+                "run {} is {}, and only a Suspended one waits for outputs",
+                name(last),
+                at(last, "/status/phase")
+            );
             Err(Failure::failed(why))
         }
         ([], None) => Err(Failure::not_found("there is no run")),
-        (several, _) => Err(Failure::usage(format!("several runs wait: {}", several.join(", "))).help("name one of them")),
+        (several, _) => {
+            Err(Failure::usage(format!("several runs wait: {}", several.join(", "))).help("name one of them"))
+        }
     }
 }

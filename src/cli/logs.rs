@@ -69,7 +69,10 @@ async fn pieces(source: &Source, of: &str) -> Result<(Vec<Piece>, bool), Failure
         let workload = source.get(Kind::Workload, uid).await?;
         let has_ended = at(&workload, "/status/phase") == "Stopped";
         let is_agent = at(&workload, "/spec/type") == "Adapter";
-        return Ok((vec![Piece { title: uid.to_owned(), workload: uid.to_owned(), is_agent, session: None }], has_ended));
+        return Ok((
+            vec![Piece { title: uid.to_owned(), workload: uid.to_owned(), is_agent, session: None }],
+            has_ended,
+        ));
     }
     let mut runs = match names::runs(source, of).await {
         // A job that has no run yet will have one.
@@ -83,7 +86,8 @@ async fn pieces(source: &Source, of: &str) -> Result<(Vec<Piece>, bool), Failure
     if is_step {
         runs.drain(..runs.len().saturating_sub(1));
     }
-    let is_final = |run: &Value| ["Completed", "Failed", "Skipped", "Cancelled"].contains(&at(run, "/status/phase").as_str());
+    let is_final =
+        |run: &Value| ["Completed", "Failed", "Skipped", "Cancelled"].contains(&at(run, "/status/phase").as_str());
     let mut has_ended = runs.iter().all(is_final);
     if !is_step {
         let job = match runs.first() {

@@ -24,7 +24,9 @@ pub fn kind(text: &str) -> Result<Kind, Failure> {
 pub fn kind_and_name(text: &str, name: Option<String>) -> Result<(Kind, Option<String>), Failure> {
     match (text.split_once('/'), name) {
         (Some((kind_text, name)), None) => Ok((kind(kind_text)?, Some(name.to_owned()))),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("`{text}` names an object already")).help("name one object at a time")),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("`{text}` names an object already")).help("name one object at a time"))
+        }
         (None, name) => Ok((kind(text)?, name)),
     }
 }
@@ -79,7 +81,8 @@ pub async fn runs(source: &Source, text: &str) -> Result<Vec<Value>, Failure> {
         return Ok(found);
     }
     let Some(step) = step else {
-        return Err(Failure::not_found(format!("job `{job}` has no runs yet")).help(format!("`tenure describe job {job}` says why")));
+        return Err(Failure::not_found(format!("job `{job}` has no runs yet"))
+            .help(format!("`tenure describe job {job}` says why")));
     };
     let failure = Failure::not_found(format!("job `{job}` has no run of a step `{step}`"));
     Err(match crate::manifest::similar(step, steps.iter().map(String::as_str)) {

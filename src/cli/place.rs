@@ -10,8 +10,9 @@ use super::failure::Failure;
 /// `$XDG_STATE_HOME/tenure`. Absolute.
 pub fn state_dir(flag: Option<&Path>) -> Result<StateDir, Failure> {
     let path = resolve(flag, |name| std::env::var_os(name), os::effective_uid() == 0)?;
-    let absolute = std::path::absolute(&path)
-        .map_err(|error| Failure::failed(format!("the state directory {} has no absolute path: {error}", path.display())))?;
+    let absolute = std::path::absolute(&path).map_err(|error| {
+        Failure::failed(format!("the state directory {} has no absolute path: {error}", path.display()))
+    })?;
     Ok(StateDir(absolute))
 }
 
@@ -37,7 +38,8 @@ fn resolve(flag: Option<&Path>, var: impl Fn(&str) -> Option<OsString>, is_root:
     let xdg = var("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = xdg.or_else(|| var("HOME").map(|home| Path::new(&home).join(".local/state")));
     let base = base.ok_or_else(|| {
-        Failure::usage("no state directory is known: neither $XDG_STATE_HOME nor $HOME is set").help("name one with --state DIR")
+        Failure::usage("no state directory is known: neither $XDG_STATE_HOME nor $HOME is set")
+            .help("name one with --state DIR")
     })?;
     Ok(base.join("tenure"))
 }
@@ -49,12 +51,8 @@ mod tests {
 
     #[test]
     fn the_first_that_is_said_holds() {
-        let all = [
-            ("TENURE_STATE", "/t"),
-            ("STATE_DIRECTORY", "/s1:/s2"),
-            ("XDG_STATE_HOME", "/x"),
-            ("HOME", "/home/u"),
-        ];
+        let all =
+            [("TENURE_STATE", "/t"), ("STATE_DIRECTORY", "/s1:/s2"), ("XDG_STATE_HOME", "/x"), ("HOME", "/home/u")];
         let cases: [(Option<&str>, &[&str], bool, Option<&str>); 10] = [
             (Some("flag"), &["TENURE_STATE"], true, Some("flag")),
             (None, &["TENURE_STATE", "STATE_DIRECTORY"], true, Some("/t")),

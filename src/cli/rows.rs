@@ -11,11 +11,12 @@ pub fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {
     let (narrow, more): (&[_], &[_]) = match kind {
         Kind::Job => (&["NAME", "PHASE", "REASON", "AGE"], &["FLOW", "COST", "MESSAGE"]),
         Kind::StepRun => (&["NAME", "STEP", "ATTEMPT", "PHASE", "AGE", "DURATION"], &["WORKLOAD", "MESSAGE"]),
-        Kind::Workload => (
-            &["NAME", "TYPE", "PHASE", "STAGE", "OWNERS", "PIDS", "MEMORY", "AGE"],
-            &["COMMAND", "EXIT", "CAUSE"],
-        ),
-        Kind::Flow | Kind::AgentClass | Kind::MachineClass | Kind::Ledger | Kind::Policy => (&["NAME", "AGE"], &["MESSAGE"]),
+        Kind::Workload => {
+            (&["NAME", "TYPE", "PHASE", "STAGE", "OWNERS", "PIDS", "MEMORY", "AGE"], &["COMMAND", "EXIT", "CAUSE"])
+        }
+        Kind::Flow | Kind::AgentClass | Kind::MachineClass | Kind::Ledger | Kind::Policy => {
+            (&["NAME", "AGE"], &["MESSAGE"])
+        }
     };
     let more = if wide { more } else { &[] };
     narrow.iter().chain(more).copied().collect()
@@ -29,7 +30,9 @@ pub fn row(kind: Kind, object: &Value, wide: bool, now: Time) -> Vec<Cell> {
     let age = Cell::from(age_at(object, "/metadata/creationTimestamp", now));
     let message = text("/status/message");
     let (mut row, more) = match kind {
-        Kind::Job => (vec![name, phase, text("/status/reason"), age], vec![flow_of(object).into(), cost(object), message]),
+        Kind::Job => {
+            (vec![name, phase, text("/status/reason"), age], vec![flow_of(object).into(), cost(object), message])
+        }
         Kind::StepRun => {
             let took = duration_between(object, "/status/startedAt", "/status/finishedAt", now);
             let row = vec![name, text("/spec/step"), text("/spec/attempt"), phase, age, took.into()];
@@ -48,7 +51,9 @@ pub fn row(kind: Kind, object: &Value, wide: bool, now: Time) -> Vec<Cell> {
             ];
             (row, vec![command(object).into(), exit(object).into(), text("/status/cause")])
         }
-        Kind::Flow | Kind::AgentClass | Kind::MachineClass | Kind::Ledger | Kind::Policy => (vec![name, age], vec![message]),
+        Kind::Flow | Kind::AgentClass | Kind::MachineClass | Kind::Ledger | Kind::Policy => {
+            (vec![name, age], vec![message])
+        }
     };
     if wide {
         row.extend(more);
@@ -181,7 +186,8 @@ mod tests {
     #[test]
     fn what_is_no_more_says_so() {
         let object = json!({"metadata": {"name": "a"}, "status": {"phase": "Running"}});
-        let text = |kind| row_of_deleted(kind, &object, false, NOW).iter().map(|c| c.text().to_owned()).collect::<Vec<_>>();
+        let text =
+            |kind| row_of_deleted(kind, &object, false, NOW).iter().map(|c| c.text().to_owned()).collect::<Vec<_>>();
         assert_eq!(text(Kind::Job), ["a", "Deleted", "", ""]);
         assert_eq!(text(Kind::Flow), ["a (deleted)", ""]);
     }

@@ -2,7 +2,7 @@
 
 use super::failure::{Done, Exit, Failure};
 use crate::controller::{self, Controller};
-use crate::model::Span;
+use crate::model::{Diagnostic, Severity, Span};
 use crate::os::StateDir;
 use crate::serve::{self, ApiError, ApplyRequest, Hooks};
 use clap::ValueEnum;
@@ -128,14 +128,17 @@ fn hooks(handle: &controller::Handle) -> Hooks {
     Hooks {
         fulfil: Arc::new(move |name, outputs| controller::fulfil(&fulfil_store, name, &outputs).map_err(refused)),
         apply: Arc::new(move |request: ApplyRequest| {
-            controller::apply(&apply_store, &request.file, request.text.as_bytes(), &request.dir)
+            let ApplyRequest { file, text, dir } = request;
+            let applied = controller::apply(&apply_store, &file, text.as_bytes(), &dir);
+            applied.map_err(|error| diagnostics(file, error))
         }),
         plan_now: Arc::new(move || {
             let handle = plan_handle.clone();
             Box::pin(async move {
                 let last = handle.passes.borrow().clone();
                 let task = tokio::task::spawn_blocking(move || {
-                    controller::plan_now(&handle.store, &handle.state_dir, Some(&last)).map(|plan| controller::plan_to_json(&plan))
+                    controller::plan_now(&handle.store, &handle.state_dir, Some(&last))
+                        .map(|plan| controller::plan_to_json(&plan))
                 });
                 match task.await {
                     Ok(plan) => plan.map_err(|error| error.to_string()),
@@ -143,6 +146,22 @@ fn hooks(handle: &controller::Handle) -> Hooks {
                 }
             })
         }),
+    }
+}
+
+/// Why a manifest was not applied, as the diagnostics that the API gives.
+fn diagnostics(file: String, error: controller::RequestError) -> Vec<Diagnostic> {
+    match error {
+        controller::RequestError::Manifest(diagnostics) => diagnostics,
+        other => vec![Diagnostic {
+            severity: Severity::Error,
+            file,
+            line: 0,
+            column: 0,
+            source_line: String::new(),
+            message: other.to_string(),
+            help: None,
+        }],
     }
 }
 

@@ -38,7 +38,8 @@ impl Source {
             return Err(client.nobody());
         }
         let store = Store::open_read_only(&state.store_file())?;
-        console.say(&format!("note: no controller runs on {}; this is what its store last held", state.root().display()));
+        console
+            .say(&format!("note: no controller runs on {}; this is what its store last held", state.root().display()));
         Ok(Source::Stored(Box::new(store), state.clone()))
     }
 
@@ -60,7 +61,8 @@ impl Source {
             }
             Source::Stored(store, _) => {
                 let objects = store.list(kind).map_err(Failure::from).to(what)?;
-                let wanted = |meta: &crate::model::Meta| labels.iter().all(|(key, value)| meta.labels.get(key) == Some(value));
+                let wanted =
+                    |meta: &crate::model::Meta| labels.iter().all(|(key, value)| meta.labels.get(key) == Some(value));
                 Ok(objects.iter().filter(|object| wanted(object.meta())).map(|object| object.to_json()).collect())
             }
         }

@@ -49,8 +49,7 @@ impl Transcript {
 
     fn message(&mut self, message: &Value, text: &mut String) {
         let params = &message["params"];
-        let is_other =
-            |session: &str| params["sessionId"].as_str().is_some_and(|of| of != session);
+        let is_other = |session: &str| params["sessionId"].as_str().is_some_and(|of| of != session);
         if self.session.as_deref().is_some_and(is_other) {
             return;
         }
@@ -165,7 +164,8 @@ mod tests {
     use serde_json::json;
 
     fn update(session: &str, update: Value) -> String {
-        json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session, "update": update}}).to_string()
+        json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session, "update": update}})
+            .to_string()
     }
 
     fn said(session: &str, voice: &str, text: &str) -> String {

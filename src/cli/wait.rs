@@ -97,7 +97,8 @@ pub async fn wait(client: &Client, names: &[String], goal: Goal, timeout: Span, 
         let Ok(found) = result else {
             let phase = source.find(Kind::Job, name).await.ok().flatten().map(|job| at(&job, "/status/phase"));
             let why = format!("it is still {} after {timeout}", phase.as_deref().unwrap_or("under way"));
-            let failure = Failure::new(Exit::TimedOut, why).help(format!("`tenure describe job {name}` says what it waits for"));
+            let failure =
+                Failure::new(Exit::TimedOut, why).help(format!("`tenure describe job {name}` says what it waits for"));
             return Err(failure).to(|| format!("wait for job/{name}"));
         };
         let (job, exit) = found.to(|| format!("wait for job/{name}"))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 /// One pass of the loop, as it was.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Pass {
     /// When it was.
     pub at: Time,

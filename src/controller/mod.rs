@@ -26,7 +26,7 @@ use crate::act::{Hands, Tools};
 use crate::model::{Observed, Pid, ProcId, Reading, Snapshot, Time, WorkloadUid};
 use crate::observe::Eyes;
 use crate::os::{self, Cgroups, LockError, OsError, StateDir, StateLock};
-use crate::plan::{self, Acts, Bounds, Guard, Plan};
+use crate::plan::{self, Bounds, Guard};
 use crate::store::{Store, StoreError};
 use adapters::Adapters;
 use settle::{Flows, World};
@@ -159,13 +159,7 @@ impl Controller {
         );
         let adapters = Adapters::new(options.state.clone(), bell.clone());
         let hands = Hands::new(tools.clone(), adapters.ask_client(), bell.clone(), clock);
-        let first = Arc::new(Pass {
-            at: clock(),
-            observed: None,
-            plan: Arc::new(Plan::default()),
-            bounds: None,
-            acts: Acts::default(),
-        });
+        let first = Arc::new(Pass { at: clock(), ..Pass::default() });
         let not_read = || Reading::Unknown("its first reading".to_owned());
         Ok(Controller {
             eyes: Eyes::new(options.state.clone(), instance, cgroups),

@@ -46,7 +46,7 @@ impl World {
     }
 
     fn spawn(&mut self, mut command: Command) -> ProcId {
-        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let id = id_of(&child);
         self.children.push(child);
         id

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// A shell that runs `script`, in a session of its own, and to which what loses its parent below it is given: as a shim is.
 pub(crate) fn subreaper(script: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", script]).stdin(Stdio::null());
+    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: both are single system calls that allocate nothing, in the child between fork and exec.
     unsafe {
         command.pre_exec(|| {
@@ -33,6 +33,15 @@ pub(crate) fn kill(id: ProcId) {
     if let Some(held) = ProcRef::open(id).unwrap() {
         held.signal(Signal::SIGKILL).unwrap();
         eventually("its end", || held.has_ended().unwrap().then_some(()));
+    }
+}
+
+/// Ends a process when the test ends, however that ends.
+pub(crate) struct KillOnDrop(pub(crate) ProcId);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        kill(self.0);
     }
 }
 

@@ -5,7 +5,6 @@ mod world;
 use super::*;
 use crate::controller::Pass;
 use crate::model::*;
-use crate::plan::Plan;
 use crate::store::Txn;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
@@ -306,7 +305,7 @@ async fn a_workload_is_shown_with_what_the_last_look_saw() {
         boot_id: BootId::from("b"),
         workloads: Reading::Known(BTreeMap::from([(WorkloadUid::from("w"), seen)])),
     };
-    let pass = Pass { at: Time(0), observed: Some(Arc::new(observed)), plan: Arc::new(Plan::default()) };
+    let pass = Pass { observed: Some(Arc::new(observed)), ..Pass::default() };
     world.passes.send_replace(Arc::new(pass));
     let list = world.get(&format!("{V1}/workloads")).await.1;
     for object in [&world.get(&path).await.1, &list["items"][0]] {

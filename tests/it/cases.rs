@@ -261,7 +261,7 @@ cases! {
             }
             Agent::Real(_) => (
                 "  work:\n    executor: agent\n    agent: agent\n    prompt: \"Say GATE.\"\n    output_mode: stream_result\n    outputs: [result]\n".to_owned(),
-                Box::new(|stage| if let Agent::Real(api) = &stage.agent { api.release("GATE") }),
+                Box::new(|stage| if let Agent::Real(api) = &stage.agent { api.open_gate() }),
             ),
         };
         stage.run_flow("job", &steps);

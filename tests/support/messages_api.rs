@@ -17,6 +17,27 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
+/// A prompt with this word in it is not answered before [`MessagesApi::release`]. (Files of other tests say it.)
+pub const HOLD: &str = "HOLD";
+
+/// A prompt with this word in it is not answered before [`MessagesApi::open_gate`], which lets nothing else through.
+pub const GATE: &str = "GATE";
+
+/// The environment of the real adapter, but for its `HOME` and `ANTHROPIC_BASE_URL`.
+pub const REAL_ENV: [(&str, &str); 4] = [
+    ("ANTHROPIC_API_KEY", "x"),
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("IS_SANDBOX", "1"),
+    ("npm_config_update_notifier", "false"),
+];
+
+/// How the real adapter is launched, below where `scripts/install-adapter` put it: the whole chain `npm exec` → `sh` → `node` →
+/// CLI, offline.
+pub fn real_command(prefix: &Path) -> Vec<String> {
+    let prefix = prefix.display().to_string();
+    ["npm", "exec", "--offline", "--prefix", &prefix, "--", "claude-agent-acp"].map(str::to_owned).into()
+}
+
 /// One answer of the model.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -40,9 +61,18 @@ struct Script {
     requests: Vec<Value>,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Held {
+    /// Prompts with [`HOLD`] in them.
+    Some,
+    All,
+    None,
+}
+
 struct Shared {
     script: Mutex<Script>,
-    held: watch::Sender<bool>,
+    held: watch::Sender<Held>,
+    gate_is_open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
 }
 
@@ -54,12 +84,13 @@ pub struct MessagesApi {
 }
 
 impl MessagesApi {
-    /// Starts one on a free port, on a thread and a runtime of its own. It says `hello`.
+    /// Starts one on a free port, on a thread and a runtime of its own. It says `done`, and holds back what asks for [`HOLD`].
     pub fn start() -> MessagesApi {
-        let script = Script { default: "hello".to_owned(), ..Script::default() };
+        let script = Script { default: "done".to_owned(), ..Script::default() };
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
-            held: watch::Sender::new(false),
+            held: watch::Sender::new(Held::Some),
+            gate_is_open: watch::Sender::new(false),
             waiting: watch::Sender::new(0),
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
@@ -91,16 +122,9 @@ impl MessagesApi {
 
     /// The environment of an agent that talks to this server, and to no other, with a home of its own.
     pub fn env(&self, home: &Path) -> Vec<(String, String)> {
-        [
-            ("ANTHROPIC_BASE_URL", self.url()),
-            ("ANTHROPIC_API_KEY", "x".to_owned()),
-            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
-            ("IS_SANDBOX", "1".to_owned()),
-            ("HOME", home.display().to_string()),
-            ("npm_config_update_notifier", "false".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        let own = [("ANTHROPIC_BASE_URL", self.url()), ("HOME", home.display().to_string())];
+        let fixed = REAL_ENV.map(|(name, value)| (name, value.to_owned()));
+        own.into_iter().chain(fixed).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// What it says from now on.
@@ -125,12 +149,17 @@ impl MessagesApi {
 
     /// Holds all answers back, from now on.
     pub fn hold(&self) {
-        self.shared.held.send_replace(true);
+        self.shared.held.send_replace(Held::All);
+    }
+
+    /// Answers what asked for [`GATE`].
+    pub fn open_gate(&self) {
+        self.shared.gate_is_open.send_replace(true);
     }
 
     /// Gives them, and holds none back any more.
     pub fn release(&self) {
-        self.shared.held.send_replace(false);
+        self.shared.held.send_replace(Held::None);
     }
 
     /// How many requests are being held back (or delayed) now.
@@ -206,7 +235,16 @@ async fn messages(State(shared): State<Arc<Shared>>, body: String) -> Response {
         let _waiting = Waiting::new(&shared);
         tokio::time::sleep(delay).await;
         let mut held = shared.held.subscribe();
-        let _ = held.wait_for(|held| !held).await;
+        let asks_for_it = prompt(&request).contains(HOLD);
+        let free = |held: &Held| match held {
+            Held::Some => !asks_for_it,
+            Held::All => false,
+            Held::None => true,
+        };
+        let _ = held.wait_for(free).await;
+        if prompt(&request).contains(GATE) {
+            let _ = shared.gate_is_open.subscribe().wait_for(|open| *open).await;
+        }
     }
     answer(&request, reply)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[path = "../../../tests/support/messages_api.rs"]
 mod messages_api;
-use messages_api::{MessagesApi, Reply};
+use messages_api::{HOLD, MessagesApi, Reply, real_command};
 
 /// Where `scripts/install-adapter` puts it. `None`: it is not there; with `TENURE_REQUIRE_ADAPTER` set that is a failure.
 fn adapter() -> Option<PathBuf> {
@@ -35,10 +35,9 @@ impl Adapter {
         let home = world.temp.path().join("home");
         std::fs::create_dir_all(&home).unwrap();
         let file = |name: &str| std::fs::File::create(world.dir.join(name)).unwrap();
-        let mut child = Command::new("npm")
-            .args(["exec", "--offline", "--prefix"])
-            .arg(installed)
-            .args(["--", "claude-agent-acp"])
+        let command = real_command(installed);
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
             .envs(api.env(&home))
             .current_dir(&world.cwd)
             .stdin(Stdio::piped())
@@ -77,10 +76,13 @@ impl Drop for Adapter {
         if let Some(pump) = self.pump.take() {
             let _ = pump.join();
         }
-        if let Ok(None) = self.child.try_wait() {
-            let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-            let _ = self.child.wait();
+        // The CLI outlives `npm exec` for some milliseconds, and writes to its home: the group must be empty.
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).is_ok() {
+            let _ = self.child.try_wait();
+            assert!(std::time::Instant::now() < deadline, "processes of the group {group} do not die");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -133,10 +135,10 @@ async fn the_real_adapter_takes_turns_through_files_and_drivers_come_and_go() {
 async fn the_real_adapter_cancels_a_turn_that_vanishes() {
     let Some(installed) = adapter() else { return };
     let api = MessagesApi::start();
-    api.hold();
     let world = World::new();
     let mut adapter = Adapter::start(&installed, &world, &api);
-    let (wants, receiver) = watch::channel(wanted(&[world.turn("j.a.1")]));
+    let turn = Turn { prompt: format!("Say {HOLD}."), ..world.turn("j.a.1") };
+    let (wants, receiver) = watch::channel(wanted(&[turn]));
     let driver = spawn_driver(world.config(), receiver, || {});
     eventually("asked", || (api.waiting() == 1).then_some(())).await;
     wants.send_modify(|wanted| wanted.turns.clear());

@@ -151,7 +151,7 @@ async fn an_output_file_is_read_after_the_turn() {
         ("j.list.1", Some("[1]"), json!({"failure": "OutputInvalid"})),
         ("j.torn.1", Some("{"), json!({"failure": "OutputInvalid"})),
     ];
-    let path = |world: &World, run: &str| world.cwd.join(format!("{run}.json"));
+    let path = |world: &World, run: &str| world.dir.with_file_name("outputs").join(format!("{run}.json"));
     let mut play = Play::new(|world| {
         let turn = |run| Turn { output_mode: OutputMode::File(path(world, run)), ..world.turn(run) };
         wanted(&files.iter().map(|(run, ..)| turn(run)).collect::<Vec<_>>())
@@ -356,6 +356,8 @@ async fn a_terminal_is_a_workload_with_a_fixed_id() {
     until(&mut play.progress, "released", |progress| progress.terminals[0].released).await;
     play.ask(8, "terminal/output", about);
     assert_eq!(play.answered(8).await["error"]["code"], -32002);
+
+    eventually("all is read", || play.driver.drained().then_some(())).await;
 
     // Another driver, over the same files, comes to the same.
     let before = Arc::clone(&play.driver.progress().borrow());

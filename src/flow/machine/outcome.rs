@@ -1,8 +1,8 @@
 //! How the work on a run ended, made into the run's status: outputs checked against what the step declares, cost against
 //! its limit.
 //!
-//! Choices: a declared output that is missing takes its default, if it has one. What is given beyond the declared outputs
-//! is kept. A run that is final already stays as it is: it was cancelled while its work went on.
+//! Choices: a declared output that is missing takes its default, if it has one; one with `required: false` may be missing
+//! or `null`. What is given beyond the declared outputs is kept. A run that is final already stays as it is: it was cancelled while its work went on.
 
 use crate::flow::machine::inputs::{coerce, misfit};
 use crate::flow::{Field, Flow};
@@ -109,7 +109,8 @@ fn missing<'d>(
     declared: &'d BTreeMap<String, Field>,
     outputs: &'d Map<String, Value>,
 ) -> impl Iterator<Item = &'d String> {
-    declared.keys().filter(|name| !outputs.contains_key(*name))
+    let required = declared.iter().filter(|(_, field)| field.required);
+    required.map(|(name, _)| name).filter(|name| !outputs.contains_key(*name))
 }
 
 fn misfits<'d>(
@@ -117,5 +118,6 @@ fn misfits<'d>(
     outputs: &'d Map<String, Value>,
 ) -> impl Iterator<Item = String> + 'd {
     let both = declared.iter().filter_map(|(name, field)| Some((name, field, outputs.get(name)?)));
+    let both = both.filter(|(_, field, value)| field.required || !value.is_null());
     both.filter_map(|(name, field, value)| misfit(field, value).map(|why| format!("`{name}` {why}")))
 }

@@ -19,8 +19,7 @@ use crate::os::{MARK, OsError};
 use rustix::fs::{CWD, Dir, Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -290,23 +289,35 @@ fn read_all(
         Ok(home) => home,
         Err(errno) => return gone_or_hidden(errno.into(), pid, ""),
     };
-    let stat = match read_file(&home, "stat").map_err(|error| at(error, pid))? {
+    let below = |file: &str| read_file(&home, file).map_err(|error| at(error, pid));
+    let mut stat = match below("stat")? {
         Found::There(bytes) => parse(&bytes, pid)?,
         Found::Gone => return Ok(Found::Gone),
         Found::Hidden => return Ok(Found::Hidden),
     };
     let old = old.filter(|old| old.id.start == stat.start);
-    let mut cmdline = match read_file(&home, "cmdline").map_err(|error| at(error, pid))? {
-        Found::There(bytes) => bytes,
-        Found::Gone => return Ok(Found::Gone),
-        Found::Hidden => Vec::new(),
-    };
-    cmdline.truncate(MAX_COMMAND);
-    let environ = match read_file(&home, "environ").map_err(|error| at(error, pid))? {
-        Found::There(bytes) => Some(bytes),
-        Found::Gone => return Ok(Found::Gone),
-        Found::Hidden => None,
-    };
+    let (mut cmdline, mut environ) = (Vec::new(), Some(Vec::new()));
+    if stat.virtual_bytes > 0 {
+        cmdline = match below("cmdline")? {
+            Found::There(bytes) => bytes,
+            Found::Gone => return Ok(Found::Gone),
+            Found::Hidden => Vec::new(),
+        };
+        cmdline.truncate(MAX_COMMAND);
+        environ = match below("environ")? {
+            Found::There(bytes) => Some(bytes),
+            // Newer kernels say this of a process that is there and has no memory of its own any more.
+            Found::Gone => match below("stat")? {
+                Found::There(bytes) => {
+                    stat = parse(&bytes, pid)?;
+                    Some(Vec::new())
+                }
+                Found::Gone => return Ok(Found::Gone),
+                Found::Hidden => return Ok(Found::Hidden),
+            },
+            Found::Hidden => None,
+        };
+    }
     let mut mark = environ.as_deref().and_then(mark_in);
     let mut unsettled = false;
     // An empty environment is also what is read of a process that is ending (its memory is gone, it may hang in the kernel
@@ -372,9 +383,16 @@ fn at(error: OsError, pid: Pid) -> OsError {
 fn read_file(root: impl AsFd, path: &str) -> Result<Found<Vec<u8>>, OsError> {
     let read = || -> io::Result<Vec<u8>> {
         let fd = openat(root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut bytes = Vec::with_capacity(1024);
-        File::from(fd).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            match rustix::io::read(&fd, &mut chunk) {
+                Ok(0) => return Ok(bytes),
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     };
     match read() {
         Ok(bytes) => Ok(Found::There(bytes)),
@@ -406,4 +424,63 @@ fn mark_in(environ: &[u8]) -> Option<String> {
 pub(super) fn status_number(text: &[u8], key: &str) -> Option<u32> {
     let text = String::from_utf8_lossy(text);
     text.lines().find_map(|line| line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::{KillOnDrop, eventually, id_of, kill, subreaper};
+
+    #[test]
+    fn a_host_where_nothing_ends_comes_to_rest() {
+        let mut table = ProcessTable::new();
+        // Kernel threads and processes that wait to be collected are there for good.
+        let mut ended = subreaper("exec true").spawn().unwrap();
+        eventually("a pass that nothing vanished from", || (table.refresh().unwrap().vanished == 0).then_some(()));
+        let id = id_of(&ended);
+        eventually("its end", || {
+            table.refresh().unwrap();
+            table.get(id.pid).is_some_and(Process::is_zombie).then_some(())
+        });
+        ended.wait().unwrap();
+        eventually("its leaving", || {
+            table.refresh().unwrap();
+            table.get(id.pid).is_none().then_some(())
+        });
+    }
+
+    #[test]
+    fn who_lost_its_parent_is_read_again() {
+        let mut table = ProcessTable::new();
+        let mut top = subreaper("sh -c 'sleep 1020 & wait' & wait; exec sleep 1021").spawn().unwrap();
+        let top_id = id_of(&top);
+        let _top = KillOnDrop(top_id);
+        let sleeper = |table: &mut ProcessTable| {
+            table.refresh().unwrap();
+            table.iter().find(|it| it.command() == "sleep 1020").cloned()
+        };
+        let before = eventually("the sleeper", || sleeper(&mut table));
+        let _sleeper = KillOnDrop(before.id);
+        let middle = table.get(before.parent.unwrap()).unwrap().id;
+        assert_ne!(middle, top_id);
+        kill(middle);
+        eventually("its new parent", || sleeper(&mut table).filter(|it| it.parent == Some(top_id.pid)));
+        kill(top_id);
+        kill(before.id);
+        top.wait().unwrap();
+    }
+
+    #[test]
+    fn an_environment_names_a_workload_in_one_variable_only() {
+        for (environ, mark) in [
+            (&b"A=1\0TENURE_WORKLOAD=i/w\0B=2\0"[..], Some("i/w")),
+            (b"TENURE_WORKLOAD=i/w\0TENURE_WORKLOAD=i/x\0", Some("i/w")),
+            (b"XTENURE_WORKLOAD=i/w\0A=TENURE_WORKLOAD=i/w\0", None),
+            (b"TENURE_WORKLOADS=i/w\0", None),
+            (b"TENURE_WORKLOAD=\xff\0", None),
+            (b"", None),
+        ] {
+            assert_eq!(mark_in(environ).as_deref(), mark);
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use crate::controller::Pass;
 use crate::model::*;
-use crate::plan::Plan;
 use crate::serve::*;
 use crate::store::{Store, Txn};
 use axum::body::Bytes;
@@ -38,8 +37,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let state_dir = StateDir(dir.path().to_owned());
         let store = Arc::new(Store::open(&state_dir.store_file()).unwrap());
-        let (passes, receiver) =
-            watch::channel(Arc::new(Pass { at: Time(0), observed: None, plan: Arc::new(Plan::default()) }));
+        let (passes, receiver) = watch::channel(Arc::new(Pass::default()));
         let bell = Arc::new(Notify::new());
         let fulfilled = Arc::new(Mutex::new(Vec::new()));
         let handle = Handle {

@@ -1,7 +1,7 @@
 //! The agent that a case is played with: the bundled fake, or the real adapter against a Messages API of the test's own.
 
 use super::World;
-use super::messages_api::MessagesApi;
+use super::messages_api::{self, MessagesApi};
 use std::path::Path;
 
 /// An agent.
@@ -42,9 +42,9 @@ impl Agent {
             Agent::Real(api) => {
                 let prefix = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/adapter");
                 assert!(prefix.join("node_modules").exists(), "run scripts/install-adapter first");
-                let words: Vec<String> = super::real_command(&prefix).iter().map(|word| quoted(word)).collect();
+                let words: Vec<String> = messages_api::real_command(&prefix).iter().map(|word| quoted(word)).collect();
                 let mut env = format!("\n    ANTHROPIC_BASE_URL: {}", quoted(&api.url()));
-                for (name, value) in super::REAL_ENV {
+                for (name, value) in messages_api::REAL_ENV {
                     env.push_str(&format!("\n    {name}: {}", quoted(value)));
                 }
                 env.push_str(&format!("\n    HOME: {}", quoted(&world.path().join("home").display().to_string())));

@@ -2,6 +2,8 @@
 //! again, and eyes that trust nothing that the controller says.
 
 pub mod agent;
+#[path = "../../support/messages_api.rs"]
+pub mod messages_api;
 pub mod procs;
 
 use procs::{Process, marked};

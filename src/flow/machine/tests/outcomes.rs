@@ -6,11 +6,16 @@ use crate::model::{Failure, Outcome, RunPhase};
 use serde_json::{Map, Value, json};
 
 fn number() -> Field {
-    Field { r#type: FieldType::Number, min: Some(1.0), max: Some(5.0), ..Field::default() }
+    Field { required: true, r#type: FieldType::Number, min: Some(1.0), max: Some(5.0), ..Field::default() }
 }
 
 fn choice() -> Field {
-    Field { r#type: FieldType::Choice, options: vec![json!("approve"), json!("revise")], ..Field::default() }
+    Field {
+        required: true,
+        r#type: FieldType::Choice,
+        options: vec![json!("approve"), json!("revise")],
+        ..Field::default()
+    }
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -90,7 +95,7 @@ fn a_run_that_was_cancelled_stays_so() {
 
 #[test]
 fn an_answer_from_a_command_line_is_typed_and_checked() {
-    let bool = Field { r#type: FieldType::Bool, ..Field::default() };
+    let bool = Field { required: true, r#type: FieldType::Bool, ..Field::default() };
     let ask = step("ask").asks("?").gives("n", number()).gives("c", choice()).gives("b", bool);
     let world = World::started([ask]);
     let answer = |outputs: Value| fulfil(&world.flow, world.run("ask.1"), map(outputs), world.now);
@@ -108,4 +113,18 @@ fn an_answer_from_a_command_line_is_typed_and_checked() {
     );
     let again = fulfil(&world.flow, &run, Map::new(), world.now).unwrap_err();
     assert_eq!(again, ["run `j.ask.1` is Completed: only a Suspended run takes an answer"]);
+}
+
+#[test]
+fn an_output_that_is_not_required_may_be_missing_or_null() {
+    let world = World::started([step("a").gives("n", Field { required: false, ..number() })]);
+    let cases = [
+        (json!({}), RunPhase::Completed),
+        (json!({"n": null}), RunPhase::Completed),
+        (json!({"n": "x"}), RunPhase::Failed),
+    ];
+    for (outputs, phase) in cases {
+        let run = finish(&world.flow, world.run("a.1"), &outcome(outputs.clone()), world.now);
+        assert_eq!(run.status.phase, phase, "{outputs}");
+    }
 }
