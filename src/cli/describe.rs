@@ -127,7 +127,7 @@ impl Story {
         self.field("flow", flow_of(job));
         self.field("wanted", at(job, "/spec/state"));
         self.field("inputs", pairs(job.pointer("/spec/inputs")));
-        self.field("outputs", shortened(job.pointer("/status/outputs")));
+        self.field("outputs", pairs(job.pointer("/status/outputs")));
         self.times(job);
         self.field("deadline", at(job, "/spec/deadline"));
         self.field("cost", cost(job));
@@ -169,8 +169,10 @@ impl Story {
             let line = format!("  {:<width$}  {phase}  {}", title(run), facts.join(", "));
             self.text.push_str(&format!("{}\n", line.trim_end()));
             let (reason, message) = (at(run, "/status/reason"), at(run, "/status/message"));
-            for detail in [[reason, message].join(" "), shortened(run.pointer("/status/outputs"))] {
-                if !detail.trim().is_empty() {
+            let mut why = vec![reason, message];
+            why.retain(|part| !part.is_empty());
+            for detail in [why.join(": "), pairs(run.pointer("/status/outputs"))] {
+                if !detail.is_empty() {
                     let detail = one_line(&detail);
                     self.text.push_str(&format!("  {:width$}  {}\n", "", self.paint(Tone::Dim, &detail)));
                 }
@@ -215,7 +217,7 @@ impl Story {
         self.field("job", at(run, "/spec/job"));
         self.field("step", format!("{}, attempt {}", at(run, "/spec/step"), at(run, "/spec/attempt")));
         self.field("inputs", pairs(run.pointer("/spec/inputs")));
-        self.field("outputs", shortened(run.pointer("/status/outputs")));
+        self.field("outputs", pairs(run.pointer("/status/outputs")));
         self.field("decision", decision(run));
         self.field("workload", at(run, "/status/workload"));
         self.field("session", at(run, "/status/session"));
@@ -324,6 +326,28 @@ mod tests {
         story.job(&job);
         story.runs(&[run, other]);
         story.workloads(&[workload]);
-        insta::assert_snapshot!(story.text, @"");
+        insta::assert_snapshot!(story.text, @r"
+        job triage-482: Failed (Abandoned)
+          step `look`, rule `not_worth_it`
+          flow        triage
+          wanted      Running
+          inputs      ticket=482
+          started     2026-01-01T00:00:00.000Z (100s ago)
+          finished    2026-01-01T00:01:05.000Z (35s ago), after 1m5s
+          cost        $0.5000
+          created     2026-01-01T00:00:00.000Z (100s ago)
+          uid         u1
+          labels      team=x
+
+        Runs
+          look #1     Completed  1m4s, abandon by rule `not_worth_it`
+                      result=no
+          deeper #12  Failed
+                      ExitStatus: exit status 1
+
+        Workloads
+          0198  Adapter  Stopping  Ask, pids 41,42 (3.1MB), OwnerTerminal
+            tenure-echo
+        ");
     }
 }

@@ -59,8 +59,8 @@ struct Piece {
     title: String,
     workload: String,
     is_agent: bool,
-    /// The agent's session for the run, once it is known.
-    session: Option<String>,
+    /// None: all that the workload did.
+    run: Option<String>,
 }
 
 /// What there is to show, and whether there will be no more.
@@ -69,10 +69,7 @@ async fn pieces(source: &Source, of: &str) -> Result<(Vec<Piece>, bool), Failure
         let workload = source.get(Kind::Workload, uid).await?;
         let has_ended = at(&workload, "/status/phase") == "Stopped";
         let is_agent = at(&workload, "/spec/type") == "Adapter";
-        return Ok((
-            vec![Piece { title: uid.to_owned(), workload: uid.to_owned(), is_agent, session: None }],
-            has_ended,
-        ));
+        return Ok((vec![Piece { title: uid.to_owned(), workload: uid.to_owned(), is_agent, run: None }], has_ended));
     }
     let mut runs = match names::runs(source, of).await {
         // A job that has no run yet will have one.
@@ -105,8 +102,8 @@ async fn pieces(source: &Source, of: &str) -> Result<(Vec<Piece>, bool), Failure
         }
         let r#type = source.find(Kind::Workload, &uid).await?.map(|workload| at(&workload, "/spec/type"));
         let is_agent = r#type.map_or(run.pointer("/status/session").is_some(), |r#type| r#type == "Adapter");
-        let session = run.pointer("/status/session").and_then(Value::as_str).map(str::to_owned);
-        pieces.push(Piece { title: at(run, "/metadata/name"), workload: uid, is_agent, session });
+        let name = at(run, "/metadata/name");
+        pieces.push(Piece { title: name.clone(), workload: uid, is_agent, run: Some(name) });
     }
     Ok((pieces, has_ended))
 }
@@ -141,10 +138,6 @@ impl Printer<'_> {
         };
         for &stream in streams {
             let is_transcript = piece.is_agent && stream == "stdout" && !self.args.raw;
-            // Before the session is known, nothing tells its lines from those of other runs.
-            if is_transcript && piece.session.is_none() && !is_last && piece.title != piece.workload {
-                continue;
-            }
             let key = (piece.title.clone(), stream);
             let mut seen = self.seen.remove(&key).unwrap_or_default();
             let (bytes, end) = source.log(&piece.workload, stream, seen.offset).await?;
@@ -162,7 +155,7 @@ impl Printer<'_> {
 
     fn transcript(&mut self, piece: &Piece, seen: &mut Seen, bytes: &[u8], is_last: bool) -> Result<(), Failure> {
         let colour = self.console.colour;
-        let transcript = seen.transcript.get_or_insert_with(|| Transcript::new(piece.session.clone(), colour));
+        let transcript = seen.transcript.get_or_insert_with(|| Transcript::new(piece.run.clone(), colour));
         seen.rest.extend_from_slice(bytes);
         let mut text = String::new();
         while let Some(end) = seen.rest.iter().position(|byte| *byte == b'\n') {

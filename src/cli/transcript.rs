@@ -3,11 +3,13 @@
 use super::console::{Tone, harmless, one_line, paint};
 use serde_json::Value;
 
-/// Reads the JSON lines of one session as they come; keeps what it needs to join chunks.
+/// Reads the JSON lines of an adapter as they come; keeps what it needs to join chunks.
 #[derive(Debug, Default)]
 pub struct Transcript {
-    /// The session whose lines are shown; none: all.
-    pub session: Option<String>,
+    /// The run that is shown; none: all that the adapter did.
+    run: Option<String>,
+    /// The session of that run, once its lines said so.
+    session: Option<String>,
     colour: bool,
     /// What is being said, so that chunks of it are joined.
     saying: Option<Voice>,
@@ -23,9 +25,9 @@ enum Voice {
 }
 
 impl Transcript {
-    /// A transcript of this session.
-    pub fn new(session: Option<String>, colour: bool) -> Transcript {
-        Transcript { session, colour, saying: None, at_line_start: true }
+    /// A transcript of this run, or of all that the adapter did. An adapter may serve several runs: each has its session.
+    pub fn new(run: Option<String>, colour: bool) -> Transcript {
+        Transcript { run, session: None, colour, saying: None, at_line_start: true }
     }
 
     /// What one line adds.
@@ -49,8 +51,10 @@ impl Transcript {
 
     fn message(&mut self, message: &Value, text: &mut String) {
         let params = &message["params"];
-        let is_other = |session: &str| params["sessionId"].as_str().is_some_and(|of| of != session);
-        if self.session.as_deref().is_some_and(is_other) {
+        if message["method"].is_null() {
+            return self.answer(message, text);
+        }
+        if self.run.is_some() && params["sessionId"].as_str() != self.session.as_deref() {
             return;
         }
         match message["method"].as_str() {
@@ -68,18 +72,24 @@ impl Transcript {
                 let words: Vec<&str> = params["command"].as_str().into_iter().chain(args).collect();
                 self.note(Tone::Dim, &format!("runs {}", one_line(&words.join(" "))), text);
             }
-            Some(_) => {}
-            None => self.answer(message, text),
+            Some(_) | None => {}
         }
     }
 
-    /// An answer to one of our requests: the end of a turn, or an error.
+    /// An answer to one of our requests: a session, the end of a turn, or an error. Their ids name the run.
     fn answer(&mut self, message: &Value, text: &mut String) {
-        if let Some(error) = message["error"]["message"].as_str() {
-            self.note(Tone::Bad, &format!("error: {}", one_line(error)), text);
-        } else if let Some(reason) = message["result"]["stopReason"].as_str()
-            && self.saying.is_some() | (reason != "end_turn")
+        let id = message["id"].as_str().unwrap_or_default();
+        let of = id.split_once('/').map(|(_, run)| run);
+        if self.run.is_some() && of.is_some() && of != self.run.as_deref() {
+            return;
+        }
+        if id.starts_with("session/")
+            && let Some(session) = message["result"]["sessionId"].as_str()
         {
+            self.session = Some(session.to_owned());
+        } else if let Some(error) = message["error"]["message"].as_str() {
+            self.note(Tone::Bad, &format!("error: {}", one_line(error)), text);
+        } else if let Some(reason) = message["result"]["stopReason"].as_str() {
             self.break_off(text);
             if reason != "end_turn" {
                 self.note(Tone::Warn, &format!("stopped: {reason}"), text);
@@ -173,7 +183,7 @@ mod tests {
     }
 
     fn rendered(lines: &[String], colour: bool) -> String {
-        let mut transcript = Transcript::new(Some("s1".into()), colour);
+        let mut transcript = Transcript::new(Some("a.b.1".into()), colour);
         let text: String = lines.iter().map(|line| transcript.line(line)).collect();
         text + &transcript.end()
     }
@@ -183,6 +193,8 @@ mod tests {
         let lines = [
             json!({"jsonrpc": "2.0", "id": "initialize", "result": {"protocolVersion": 1}}).to_string(),
             "npm notice: a new version".to_owned(),
+            json!({"id": "session/a.b.1", "result": {"sessionId": "s1"}}).to_string(),
+            json!({"id": "session/a.c.1", "result": {"sessionId": "s2"}}).to_string(),
             said("s1", "agent_thought_chunk", "Let me "),
             said("s1", "agent_thought_chunk", "look."),
             said("s2", "agent_message_chunk", "Another session."),
@@ -196,8 +208,9 @@ mod tests {
             update("s1", json!({"sessionUpdate": "plan", "entries": [{"content": "one", "status": "completed"}, {"content": "two", "status": "pending"}]})),
             said("s1", "agent_message_chunk", "Done."),
             json!({"id": "prompt/a.b.1", "result": {"stopReason": "end_turn"}}).to_string(),
-            json!({"id": "prompt/a.b.2", "result": {"stopReason": "refusal"}}).to_string(),
-            json!({"id": "prompt/a.b.3", "error": {"code": 1, "message": "no credit"}}).to_string(),
+            json!({"id": "prompt/a.b.1", "result": {"stopReason": "refusal"}}).to_string(),
+            json!({"id": "prompt/a.b.1", "error": {"code": 1, "message": "no credit"}}).to_string(),
+            json!({"id": "prompt/a.c.1", "error": {"code": 1, "message": "of another run"}}).to_string(),
         ];
         insta::assert_snapshot!(rendered(&lines, false), @r"
         * npm notice: a new version
@@ -218,7 +231,8 @@ mod tests {
 
     #[test]
     fn thoughts_are_dim() {
-        let lines = [said("s1", "agent_thought_chunk", "hm"), said("s1", "agent_message_chunk", "yes")];
+        let session = json!({"id": "session/a.b.1", "result": {"sessionId": "s1"}}).to_string();
+        let lines = [session, said("s1", "agent_thought_chunk", "hm"), said("s1", "agent_message_chunk", "yes")];
         assert_eq!(rendered(&lines, true), "\x1b[2mhm\x1b[0m\nyes\n");
     }
 }
