@@ -42,6 +42,11 @@ impl Client {
         Ok(self.connect().await?.is_some())
     }
 
+    /// A controller listens, or this is a failure that says how to start one.
+    pub async fn must_be_there(&self) -> Result<(), Failure> {
+        if self.is_there().await? { Ok(()) } else { Err(self.nobody()) }
+    }
+
     /// None: nobody listens.
     async fn connect(&self) -> Result<Option<UnixStream>, Failure> {
         let socket = self.state.socket();

@@ -28,6 +28,7 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
     let outputs = outputs(&args)?;
     let client = Client::new(state.clone());
     let what = || format!("fulfill {}", args.run);
+    client.must_be_there().await.to(what)?;
     let source = Source::Live(client.clone());
     let runs = names::runs(&source, &args.run).await.to(what)?;
     let run = suspended(&runs).to(what)?;

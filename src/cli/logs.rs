@@ -48,6 +48,9 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
         }
         printer.console.flush()?;
         if has_ended || !args.follow {
+            if printer.last.is_none() {
+                console.say(&format!("nothing was written by {}", args.of));
+            }
             return Ok(Exit::Done);
         }
         tokio::time::sleep(EVERY).await;

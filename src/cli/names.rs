@@ -103,7 +103,7 @@ pub async fn runs_of(source: &Source, job: &str) -> Result<Vec<Value>, Failure> 
 /// A file that was named, with its text.
 #[derive(Debug)]
 pub struct NamedFile {
-    /// As it was named; `-` for standard input.
+    /// As it was named; `stdin` for standard input.
     pub name: String,
     /// What relative paths in it are relative to. Absolute.
     pub dir: PathBuf,
@@ -121,7 +121,7 @@ pub fn files(names: &[PathBuf]) -> Result<Vec<NamedFile>, Failure> {
             let mut text = Vec::new();
             std::io::stdin().read_to_end(&mut text).map_err(failed).to(what)?;
             let dir = std::env::current_dir().map_err(failed).to(what)?;
-            files.push(NamedFile { name: "-".to_owned(), dir, text });
+            files.push(NamedFile { name: "stdin".to_owned(), dir, text });
         } else if name.is_dir() {
             let found = manifests_in(name).map_err(failed).to(what)?;
             if found.is_empty() {

@@ -24,7 +24,7 @@ pub struct Args {
     /// Look at everything again after this long, even if nothing happened
     #[arg(long, value_name = "SPAN", default_value = "10s")]
     resync: Span,
-    /// How the log on stderr is written [default: human on a terminal, else json under systemd, else human]
+    /// How the log on stderr is written [default: human]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
     /// Log more: -v debug, -vv trace ($TENURE_LOG says it finer)
@@ -102,6 +102,7 @@ pub async fn run(options: controller::Options) -> anyhow::Result<u8> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tracing::info!("asked to end; what runs goes on, and the next controller finds it");
         signalled.send_replace(true);
     });
     let until_stopped = move || {
@@ -115,7 +116,13 @@ pub async fn run(options: controller::Options) -> anyhow::Result<u8> {
     let controller = Controller::open(options).await?;
     let handle = controller.handle();
     let listener = serve::bind(&state)?;
-    let server = tokio::spawn(serve::serve(listener, handle.clone(), hooks(&handle), until_stopped()));
+    let server = serve::serve(listener, handle.clone(), hooks(&handle), until_stopped());
+    let server = tokio::spawn(async move {
+        // The loop goes on all the same: what should end must end.
+        server.await.inspect_err(
+            |error| tracing::error!(%error, "the API has ended; start the controller again to have it back"),
+        )
+    });
     controller.run(until_stopped()).await;
     stop.send_replace(true);
     server.await??;

@@ -36,6 +36,7 @@ const TRIES: usize = 4;
 pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
     let client = Client::new(state.clone());
     let what = || format!("start {}", args.flow);
+    client.must_be_there().await.to(what)?;
     let source = Source::Live(client.clone());
     // A job of a flow that is not there would wait for it for ever.
     if source.find(Kind::Flow, &args.flow).await.to(what)?.is_none() {

@@ -81,6 +81,7 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
 
 /// Waits for all of them, and says how each one came out. Zero time: for ever.
 pub async fn wait(client: &Client, names: &[String], goal: Goal, timeout: Span, console: &mut Console) -> Done {
+    client.must_be_there().await.to(|| "wait".into())?;
     let source = Source::Live(client.clone());
     // Who is not there at the beginning is a mistake; say so before anything else.
     for name in names {
