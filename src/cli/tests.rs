@@ -66,7 +66,8 @@ impl World {
         World { dir: tempfile::tempdir().unwrap(), requests: Arc::default() }
     }
 
-    /// Each answer is for a request that begins like this; the first that fits is used up, the last one stays.
+    /// Each answer is for requests that begin like this; the longest that fits holds. Of several for the same, each is given
+    /// once, and the last one stays.
     fn new(answers: &[(&str, u16, Value)]) -> World {
         let text = |value: &Value| match value {
             Value::Array(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
@@ -113,15 +114,17 @@ async fn answer(State((answers, requests)): State<Told>, request: Request) -> Re
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     requests.lock().unwrap().push((line.clone(), body));
     let mut answers = answers.lock().unwrap();
-    let fitting: Vec<usize> = (0..answers.len()).filter(|index| line.starts_with(&answers[*index].0)).collect();
+    let longest =
+        answers.iter().map(|(start, _)| start).filter(|start| line.starts_with(*start)).max_by_key(|start| start.len());
+    let Some(longest) = longest.cloned() else {
+        let status =
+            json!({"kind": "Status", "reason": "NotFound", "message": format!("there is no {line}"), "code": 404});
+        return (StatusCode::NOT_FOUND, Json(status)).into_response();
+    };
+    let fitting: Vec<usize> = (0..answers.len()).filter(|index| answers[*index].0 == longest).collect();
     let (code, text) = match fitting.as_slice() {
-        [] => {
-            let status =
-                json!({"kind": "Status", "reason": "NotFound", "message": format!("there is no {line}"), "code": 404});
-            return (StatusCode::NOT_FOUND, Json(status)).into_response();
-        }
-        [only] => answers[*only].1.clone(),
-        [first, ..] => answers.remove(*first).1,
+        [first, _, ..] => answers.remove(*first).1,
+        _ => answers[fitting[0]].1.clone(),
     };
     (StatusCode::from_u16(code).unwrap(), Body::from(Bytes::from(text))).into_response()
 }
@@ -210,7 +213,53 @@ async fn each_failure_has_its_exit_status_and_says_what_to_do() {
         assert_eq!((code, out.as_str()), (expected, ""), "{args}: {err}");
         all.push_str(&format!("$ tenure {args}\n{err}"));
     }
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @r#"
+    $ tenure get job triaje
+    error: failed to get job triaje: there is no job `triaje`
+    did you mean `triage`?
+    $ tenure get job broken
+    error: failed to get Job broken: the store is damaged
+    $ tenure get jbos
+    error: there is no kind `jbos`
+    did you mean `jobs`?
+    $ tenure get job/a b
+    error: `job/a` names an object already
+    name one object at a time
+    $ tenure describe job
+    error: which job is to be described?
+    name one: `tenure get jobs` shows what there is
+    $ tenure delete jobs
+    error: which jobs are to be deleted?
+    name one: `tenure delete KIND NAME`
+    $ tenure delete job x
+    error: failed to delete job/x: there is no DELETE /apis/tenure.dev/v1alpha1/jobs/x
+    $ tenure wait x
+    error: failed to get job x: there is no job `x`
+    `tenure get jobs` shows what there is
+    $ tenure start x
+    error: failed to start x: there is no flow `x`
+    `tenure get flows` shows what there is
+    $ tenure cancel x
+    error: failed to cancel job/x: there is no POST /apis/tenure.dev/v1alpha1/jobs/x/cancel
+    $ tenure fulfill x y=1
+    error: failed to list stepruns: there is no GET /apis/tenure.dev/v1alpha1/stepruns
+    $ tenure fulfill x --json [1]
+    error: --json is not an object
+    write --json '{"key": "value"}'
+    $ tenure logs x
+    error: failed to list stepruns: there is no GET /apis/tenure.dev/v1alpha1/stepruns
+    $ tenure validate /nowhere/x.yaml
+    error: failed to read /nowhere/x.yaml: No such file or directory (os error 2)
+    $ tenure eval 1 --context {
+    error: failed to read the context: it is not JSON: EOF while parsing an object at line 1 column 1
+    a file is named with --context @FILE
+    $ tenure run --resync 0
+    error: --resync 0 would never rest
+    give a span such as 10s
+    $ tenure run /nowhere
+    error: /nowhere is not a directory
+    name directories of manifests, or none at all
+    "#);
 }
 
 #[tokio::test]
@@ -218,7 +267,10 @@ async fn without_a_controller_what_reads_reads_the_store_and_what_writes_says_ho
     let world = World::silent();
     let (code, _, err) = world.run("get jobs").await;
     assert_eq!(code, 1);
-    insta::assert_snapshot!(err, @"");
+    insta::assert_snapshot!(err, @r"
+    error: failed to get jobs: no controller runs on STATE
+    start one with `tenure run --state STATE`, or name another one's state directory with --state
+    ");
     let store = Store::open(&world.state().store_file()).unwrap();
     let flow =
         Flow { metadata: Meta::named("triage"), spec: json!({"steps": {"a": {"run": "true"}}}), ..Flow::default() };
@@ -227,14 +279,19 @@ async fn without_a_controller_what_reads_reads_the_store_and_what_writes_says_ho
     drop(store);
     let (code, out, err) = world.run("get jobs").await;
     assert_eq!(code, 0);
-    insta::assert_snapshot!(out + &err, @"");
+    insta::assert_snapshot!(out + &err, @r"
+    NAME  PHASE    REASON  AGE
+    a     Pending  -       0s
+    note: no controller runs on STATE; this is what its store last held
+    ");
     for (args, expected) in [
         ("get job a", 0),
         ("get job b", 3),
         ("describe job a", 0),
         ("events", 0),
         ("events b", 3),
-        ("logs a", 3),
+        ("logs a", 0),
+        ("logs b", 3),
         ("plan", 0),
     ] {
         let (code, _, err) = world.run(args).await;
@@ -283,7 +340,15 @@ async fn a_watch_prints_a_line_a_change() {
     ]);
     let (code, out, err) = world.run("get jobs --watch").await;
     assert_eq!(code, 1);
-    insta::assert_snapshot!(out + &err, @"");
+    insta::assert_snapshot!(out + &err, @r"
+    NAME  PHASE    REASON  AGE
+    a     Running  -       5s
+    b     Pending  -       5s
+    a     Succeeded  -       5s
+    a     Deleted    -       5s
+    error: failed to watch jobs: the controller has ended
+    start it again, then watch again
+    ");
 }
 
 #[tokio::test]
@@ -347,7 +412,15 @@ async fn a_manifest_with_errors_is_shown_as_a_compiler_does() {
     let file = file.to_str().unwrap();
     let (code, out, err) = world.run_with(&["apply", "-f", file, file]).await;
     assert_eq!((code, out.as_str()), (1, "job/a applied\n"));
-    insta::assert_snapshot!(err.replace(file, "x.yaml"), @"");
+    insta::assert_snapshot!(err.replace(file, "x.yaml"), @r"
+    error: unknown key `knd`
+     --> x.yaml:2:1
+      |
+    2 | knd: Job
+      | ^
+    help: did you mean `kind`?
+    error: failed to apply x.yaml: it has errors; nothing of it was applied
+    ");
     let (_, body) = &world.requests()[0];
     assert_eq!((&body["text"], &body["dir"]), (&json!("x"), &json!(dir.path())));
 }
@@ -358,7 +431,11 @@ async fn a_plan_with_actions_is_exit_status_two() {
     let world = World::new(&[("GET /plan", 200, plan)]);
     let (code, out, _) = world.run("plan").await;
     assert_eq!(code, 2);
-    insta::assert_snapshot!(out, @"");
+    insta::assert_snapshot!(out, @r"
+    ACTION  WORKLOAD  REASON
+    Signal  0198      job a is Failed
+    held    0199      wanted
+    ");
     let world = World::new(&[("GET /plan", 200, json!({"actions": [], "held": []}))]);
     assert_eq!(world.run("plan").await, (0, String::new(), "nothing to do\n".into()));
 }
@@ -382,7 +459,14 @@ async fn logs_show_scripts_as_they_are_and_agents_as_people_read_them() {
         ("GET /logs/w-b/stdout", 200, json!([{"x": 1}])),
         ("GET /logs/w-b/stderr", 200, json!(["oops"])),
     ]);
-    insta::assert_snapshot!(world.run("logs a").await.1, @"");
+    insta::assert_snapshot!(world.run("logs a").await.1, @r#"
+    ==> a.ask.1 <==
+    Yes.
+
+    ==> a.b.1 <==
+    {"x":1}
+    "oops"
+    "#);
     assert_eq!(world.run("logs a/b --follow").await.1, "{\"x\":1}\n\"oops\"\n");
     assert_eq!(world.run("logs a/b --stderr").await.1, "\"oops\"\n");
     assert_eq!(world.run("logs a/ask --raw").await.1, format!("{session}\n{said}\n"));
@@ -413,7 +497,12 @@ async fn the_events_of_a_job_are_those_of_all_that_is_its_own() {
         ),
         ("GET /events", 200, events),
     ]);
-    insta::assert_snapshot!(world.run("events a").await.1, @"");
+    insta::assert_snapshot!(world.run("events a").await.1, @r"
+    TIME                      TYPE    REASON  OBJECT         MESSAGE
+    2026-01-01T00:00:00.000Z  Normal  One     job/a          it happened
+    2026-01-01T00:00:00.000Z  Normal  Two     steprun/a.s.1  it happened
+    2026-01-01T00:00:00.000Z  Normal  Three   workload/w     it happened
+    ");
     let (_, out, _) = world.run("events a --watch -o json -n 1").await;
     let reasons: Vec<Value> =
         out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].clone()).collect();
