@@ -90,6 +90,10 @@ async fn watch(args: &Args, kind: Kind, name: Option<&str>, source: &Source, con
     let client = source.live().to(what)?;
     let wide = args.output == Format::Wide;
     let mut columns = Columns::new(&rows::heads(kind, wide));
+    // The longest phase, and most reasons and stages.
+    for (head, width) in [("PHASE", 9), ("REASON", 12), ("STAGE", 9)] {
+        columns.reserve(head, width);
+    }
     // What is there now decides the widths; the watch tells it again first.
     let mut shown = BTreeSet::new();
     if matches!(args.output, Format::Table | Format::Wide) {

@@ -47,6 +47,13 @@ impl Columns {
         }
     }
 
+    /// Makes room for what will come in a column, where there is one.
+    pub fn reserve(&mut self, head: &str, width: usize) {
+        for (_, column) in self.heads.iter().zip(&mut self.widths).filter(|(name, _)| **name == head) {
+            *column = (*column).max(width);
+        }
+    }
+
     /// The line of heads.
     pub fn head(&self, colour: bool) -> String {
         let heads: Vec<Cell> = self.heads.iter().map(|head| Cell::toned(*head, Tone::Bold)).collect();

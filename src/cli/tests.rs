@@ -185,6 +185,8 @@ async fn a_list_is_a_table_or_whole() {
 async fn each_failure_has_its_exit_status_and_says_what_to_do() {
     let world = World::new(&[
         (&format!("GET {V1}/jobs?"), 200, list(&[job("triage", "Running")])),
+        (&format!("GET {V1}/stepruns/"), 404, refusal(404, "there is no StepRun")),
+        (&format!("GET {V1}/stepruns"), 200, list(&[])),
         (&format!("GET {V1}/jobs/broken"), 500, refusal(500, "the store is damaged")),
         (&format!("GET {V1}/jobs/"), 404, refusal(404, "there is no Job")),
         (&format!("GET {V1}/jobs"), 200, list(&[job("triage", "Running")])),
@@ -242,12 +244,14 @@ async fn each_failure_has_its_exit_status_and_says_what_to_do() {
     $ tenure cancel x
     error: failed to cancel job/x: there is no POST /apis/tenure.dev/v1alpha1/jobs/x/cancel
     $ tenure fulfill x y=1
-    error: failed to list stepruns: there is no GET /apis/tenure.dev/v1alpha1/stepruns
+    error: failed to get job x: there is no job `x`
+    `tenure get jobs` shows what there is
     $ tenure fulfill x --json [1]
     error: --json is not an object
     write --json '{"key": "value"}'
     $ tenure logs x
-    error: failed to list stepruns: there is no GET /apis/tenure.dev/v1alpha1/stepruns
+    error: failed to get job x: there is no job `x`
+    `tenure get jobs` shows what there is
     $ tenure validate /nowhere/x.yaml
     error: failed to read /nowhere/x.yaml: No such file or directory (os error 2)
     $ tenure eval 1 --context {
@@ -341,11 +345,11 @@ async fn a_watch_prints_a_line_a_change() {
     let (code, out, err) = world.run("get jobs --watch").await;
     assert_eq!(code, 1);
     insta::assert_snapshot!(out + &err, @r"
-    NAME  PHASE    REASON  AGE
-    a     Running  -       5s
-    b     Pending  -       5s
-    a     Succeeded  -       5s
-    a     Deleted    -       5s
+    NAME  PHASE      REASON        AGE
+    a     Running    -             5s
+    b     Pending    -             5s
+    a     Succeeded  -             5s
+    a     Deleted    -             5s
     error: failed to watch jobs: the controller has ended
     start it again, then watch again
     ");
