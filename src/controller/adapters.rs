@@ -144,6 +144,12 @@ impl Adapters {
             Some(dir) => base.join(flow::substitute(dir, &run.spec.inputs)),
             None => base,
         };
+        // A job's own directory is made for it; one that somebody named is theirs to make.
+        if job.spec.working_dir.is_none()
+            && let Err(error) = std::fs::create_dir_all(self.state_dir.workspace(&job.uid()))
+        {
+            return Some(Err(format!("failed to create the job's workspace: {error}")));
+        }
         let text = match &agent.prompt {
             Prompt::Text(text) => text.clone(),
             Prompt::File(file) => {

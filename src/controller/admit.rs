@@ -5,7 +5,7 @@ use super::settle::{World, working_dir};
 use super::{classes, script};
 use crate::flow::{self, AgentStep, Executor, Flow, Step};
 use crate::model::{
-    AgentClassSpec, Event, Failure, Job, Meta, Object, Outcome, Owner, Reuse, RunPhase, Span, StepRun, Workload,
+    AgentClassSpec, Failure, Job, Meta, Object, Outcome, Owner, Reuse, RunPhase, Span, StepRun, Workload,
     WorkloadPhase, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use sha2::{Digest, Sha256};
@@ -46,14 +46,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Gives the pending run at `index` a workload, if there is a place; or fails it, if it can never have one.
-    pub(super) fn admit(
-        &mut self,
-        flow: &Flow,
-        job: &Job,
-        runs: &mut [StepRun],
-        index: usize,
-        events: &mut Vec<Event>,
-    ) {
+    pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut [StepRun], index: usize) {
         let Some(run) = runs.get_mut(index) else { return };
         let Some(step) = flow.steps.get(&run.spec.step) else { return };
         let limits = self.world.desired.policy.max_concurrent;
@@ -79,7 +72,6 @@ impl<'a> Admission<'a> {
             Err(failure) => {
                 let outcome = Outcome { result: Err(failure), usage: None, cost_usd: None, session: None };
                 *run = flow::finish(flow, run, &outcome, self.world.now);
-                events.push(super::settle::run_event(run, self.world.now));
             }
         }
     }

@@ -64,8 +64,7 @@ pub fn fulfil(store: &Store, name: &str, outputs: &Map<String, Value>) -> Result
         let flow = flow.ok_or_else(|| RequestError::Flow(run.spec.job.clone()))?;
         let now = clock();
         let run = flow::fulfil(&flow, &run, outputs.clone(), now).map_err(RequestError::Outputs)?;
-        let event = super::settle::run_event(&run, now);
-        store.commit(Txn::default().put(AnyObject::StepRun(run)).event(event), now)?;
+        store.commit(Txn::default().put(AnyObject::StepRun(run)), now)?;
         Ok(())
     })
 }

@@ -95,7 +95,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     waiting.sort_unstable();
     for (_, j, r) in waiting {
         if let Some(next) = live.get_mut(j) {
-            admission.admit(&next.flow, &next.job, &mut next.runs, r, &mut next.events);
+            admission.admit(&next.flow, &next.job, &mut next.runs, r);
         }
     }
     for next in live {
@@ -188,7 +188,6 @@ impl JobNext {
             }
             if let Some(outcome) = outcome_of(run, world) {
                 *run = flow::finish(&self.flow, run, &outcome, world.now);
-                self.events.push(run_event(run, world.now));
             }
         }
     }
@@ -216,25 +215,6 @@ impl JobNext {
             }
         }
         txn
-    }
-}
-
-pub(super) fn run_event(run: &StepRun, now: Time) -> Event {
-    let failed = run.status.phase == RunPhase::Failed;
-    let message = match (&run.status.reason, &run.status.message) {
-        (Some(reason), Some(message)) => format!("{reason}: {message}"),
-        (Some(text), None) | (None, Some(text)) => text.clone(),
-        (None, None) => format!("step `{}`, attempt {}", run.spec.step, run.spec.attempt),
-    };
-    Event {
-        id: 0,
-        time: now,
-        kind: Kind::StepRun,
-        name: run.metadata.name.clone(),
-        r#type: if failed { EventType::Warning } else { EventType::Normal },
-        reason: format!("Run{}", run.status.phase.as_str()),
-        message,
-        details: Value::Null,
     }
 }
 

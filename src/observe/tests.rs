@@ -138,8 +138,11 @@ fn who_cleared_its_environment_is_found_by_descent_wherever_it_went() {
     let script = "sh -c '(sleep 0.3 & env -i setsid sleep 1002 & wait %1) & exec env -i sleep 1003' & wait; wait";
     let shim = world.start(Some("w1"), script);
     world.shim_file("w1", shim);
-    let before = world.await_command("w1", "sleep 1002");
-    assert_eq!((before.marks.shim, before.marks.environment), (true, false));
+    // Command line and environment are two reads; an exec between them shows the new one and the old one for a moment.
+    let before = eventually("the cleared environment", || {
+        let process = world.await_command("w1", "sleep 1002");
+        ((process.marks.shim, process.marks.environment) == (true, false)).then_some(process)
+    });
     assert!(start_time(before.parent.unwrap()).unwrap().is_some());
     let after = eventually("the shim as its parent", || {
         let process = world.await_command("w1", "sleep 1002");

@@ -59,6 +59,14 @@ impl Agent {
         );
     }
 
+    /// Whether a turn that is to hold has arrived, as far as this agent can tell.
+    pub fn is_held(&self) -> bool {
+        match self {
+            Agent::Fake(_) => true,
+            Agent::Real(api) => api.asked(messages_api::HOLD) > 0,
+        }
+    }
+
     /// The prompt, as one line, that makes a turn do that.
     pub fn prompt(&self, turn: &Turn) -> &'static str {
         match (self, turn) {

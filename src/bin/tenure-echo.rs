@@ -1,2 +1,0 @@
-//! The example agent.
-fn main() {}

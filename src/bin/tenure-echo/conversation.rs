@@ -1,0 +1,179 @@
+//! JSON-RPC on stdio: one message a line, prompts on threads of their own.
+
+use crate::manners::Manners;
+use crate::script::{self, Ended};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One session.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pub(crate) id: String,
+    pub(crate) cwd: PathBuf,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Session {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// The talk with one client.
+#[derive(Clone)]
+pub(crate) struct Conversation {
+    manners: Manners,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    sessions: Mutex<HashMap<String, Session>>,
+    /// Our requests that are not answered yet.
+    asked: Mutex<HashMap<u64, Sender<Result<Value, String>>>>,
+    next: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(message: &Value) {
+    let mut out = std::io::stdout().lock();
+    // A client that is gone hears nothing; the end of stdin tells us.
+    let _ = writeln!(out, "{message}").and_then(|()| out.flush());
+}
+
+impl Conversation {
+    pub(crate) fn new(manners: Manners) -> Conversation {
+        Conversation { manners, shared: Arc::default() }
+    }
+
+    /// Until end-of-file.
+    pub(crate) fn listen(&self, input: impl BufRead) {
+        for line in input.lines() {
+            let Ok(line) = line else { return };
+            match serde_json::from_str::<Value>(&line) {
+                Ok(message) => self.hear(&message),
+                Err(error) => eprintln!("not JSON: {error}"),
+            }
+        }
+    }
+
+    fn hear(&self, message: &Value) {
+        let params = &message["params"];
+        match (message["method"].as_str(), message.get("id")) {
+            (Some(method), Some(id)) => self.request(method, id.clone(), params),
+            (Some("session/cancel"), None) => self.cancel(params),
+            (Some(_), None) => {}
+            (None, _) => self.answered(message),
+        }
+    }
+
+    fn request(&self, method: &str, id: Value, params: &Value) {
+        match method {
+            "initialize" if self.manners.no_handshake => {}
+            "initialize" if self.manners.fail_handshake => error(&id, -32603, "initialize: not in the mood"),
+            "initialize" => result(
+                &id,
+                &json!({
+                    "protocolVersion": 1,
+                    "agentCapabilities": {"loadSession": false, "sessionCapabilities": {"close": {}}},
+                    "agentInfo": {"name": "tenure-echo", "version": env!("CARGO_PKG_VERSION")},
+                    "authMethods": [],
+                }),
+            ),
+            "session/new" => {
+                let number = self.shared.next.fetch_add(1, Ordering::SeqCst);
+                let session = Session {
+                    id: format!("echo-{}-{number}", std::process::id()),
+                    cwd: params["cwd"].as_str().map(PathBuf::from).unwrap_or_default(),
+                    cancelled: Arc::default(),
+                };
+                result(&id, &json!({"sessionId": session.id}));
+                lock(&self.shared.sessions).insert(session.id.clone(), session);
+            }
+            "session/prompt" => self.prompt(id, params),
+            "session/close" => {
+                self.cancel(params);
+                lock(&self.shared.sessions).remove(params["sessionId"].as_str().unwrap_or_default());
+                result(&id, &json!({}));
+            }
+            other => error(&id, -32601, &format!("there is no method {other}")),
+        }
+    }
+
+    fn session(&self, params: &Value) -> Option<Session> {
+        lock(&self.shared.sessions).get(params["sessionId"].as_str()?).cloned()
+    }
+
+    fn cancel(&self, params: &Value) {
+        if let Some(session) = self.session(params) {
+            session.cancelled.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn prompt(&self, id: Value, params: &Value) {
+        let Some(session) = self.session(params) else {
+            return error(&id, -32602, "there is no such session");
+        };
+        session.cancelled.store(false, Ordering::SeqCst);
+        let blocks = params["prompt"].as_array().cloned().unwrap_or_default();
+        let text: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
+        let text = text.join("\n");
+        let conversation = self.clone();
+        std::thread::spawn(move || match script::follow(&conversation, &session, &text) {
+            Ended::Turn => {
+                let tokens = u64::try_from(text.len()).unwrap_or(u64::MAX);
+                let usage = json!({"totalTokens": tokens, "inputTokens": tokens, "outputTokens": 0});
+                result(&id, &json!({"stopReason": "end_turn", "usage": usage}));
+            }
+            Ended::Cancelled => result(&id, &json!({"stopReason": "cancelled"})),
+            Ended::Failed(message) => error(&id, -32000, &message),
+        });
+    }
+
+    /// Tells the client something about a session.
+    pub(crate) fn update(&self, session: &Session, update: &Value) {
+        write(&json!({
+            "jsonrpc": "2.0",
+            "method": "session/update",
+            "params": {"sessionId": session.id, "update": update},
+        }));
+    }
+
+    /// Asks the client, and waits for its answer.
+    pub(crate) fn ask(&self, session: &Session, method: &str, mut params: Value) -> Result<Value, String> {
+        let id = self.shared.next.fetch_add(1, Ordering::SeqCst);
+        let (sender, answer): (_, Receiver<Result<Value, String>>) = channel();
+        lock(&self.shared.asked).insert(id, sender);
+        if let Some(fields) = params.as_object_mut() {
+            fields.insert("sessionId".into(), session.id.clone().into());
+        }
+        write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        answer.recv().map_err(|_| "the client is gone".to_owned())?
+    }
+
+    fn answered(&self, message: &Value) {
+        let Some(sender) = message["id"].as_u64().and_then(|id| lock(&self.shared.asked).remove(&id)) else { return };
+        let answer = match message.get("error") {
+            Some(error) => Err(error["message"].as_str().unwrap_or("error").to_owned()),
+            None => Ok(message["result"].clone()),
+        };
+        // Whoever asked may have been cancelled meanwhile.
+        let _ = sender.send(answer);
+    }
+}
+
+fn result(id: &Value, result: &Value) {
+    write(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
+}
+
+fn error(id: &Value, code: i32, message: &str) {
+    write(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}));
+}
