@@ -1,105 +1,142 @@
-//! The command line: a file a verb, or a family of verbs. It talks to the controller over the socket, as any client does.
+//! The command line: a file a verb. It talks to the controller over the socket, as any client does.
 //!
-//! Exit status: 0 done, 1 failed, 2 bad usage or (for `plan`) changes, 3 not found, 4 timed out.
+//! What it promises: exit status 0 done, 1 failed, 2 bad usage or (for `plan`) changes, 3 not found, 4 timed out; errors in one or
+//! two lines on stderr, with what to do; results on stdout, stable when it is a pipe; a reader that goes away is no error.
+//! Verbs that only read work without a controller too, from what its store last held.
 
-mod agent_log;
-mod args;
+mod apply;
+mod cancel;
 mod client;
+mod console;
+mod delete;
 mod describe;
+mod eval;
+mod events;
+mod failure;
+mod fulfill;
 mod get;
-mod jobs;
 mod logs;
-mod output;
+mod names;
+mod place;
 mod plan;
+mod rows;
 mod run;
 mod source;
-mod state;
+mod start;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+mod transcript;
 mod validate;
-mod write;
+mod wait;
 
-use args::{Args, Verb};
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use console::Console;
+use failure::{Context, Done, Exit, Failure};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use thiserror::Error;
 
-/// Why a verb did not do what it was asked.
-#[derive(Debug, Error)]
-pub(crate) enum CliError {
-    /// It is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// It did not happen in time.
-    #[error("{0}")]
-    TimedOut(String),
-    /// It was asked in a way that cannot be.
-    #[error("{0}")]
-    Usage(String),
-    /// Anything else.
-    #[error("{0:#}")]
-    Failed(#[from] anyhow::Error),
+/// A process lives exactly as long as the job that owns it.
+#[derive(Debug, Parser)]
+#[command(name = "tenure", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// The controller's state directory [default: $TENURE_STATE, else $STATE_DIRECTORY, else /var/lib/tenure for root, else
+    /// $XDG_STATE_HOME/tenure]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
 }
 
-impl CliError {
-    fn exit_status(&self) -> u8 {
-        match self {
-            CliError::Failed(_) => 1,
-            CliError::Usage(_) => 2,
-            CliError::NotFound(_) => 3,
-            CliError::TimedOut(_) => 4,
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Apply(apply::Args),
+    Get(get::Args),
+    Describe(describe::Args),
+    Delete(delete::Args),
+    Start(start::Args),
+    Cancel(cancel::Args),
+    Fulfill(fulfill::Args),
+    Wait(wait::Args),
+    Events(events::Args),
+    Logs(logs::Args),
+    Plan(plan::Args),
+    Validate(validate::Args),
+    Eval(eval::Args),
+    Status(status::Args),
+}
+
+/// Runs the verb of the process's arguments.
+pub fn main() -> ExitCode {
+    // Prints help and usage errors itself, and exits with 0 or 2.
+    let cli = Cli::parse();
+    let mut console = Console::of_process();
+    let mut builder = match cli.verb {
+        Verb::Run(_) => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(2);
+            builder
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build();
+    let exit = match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(execute(cli, &mut console));
+            // What still blocks (a read of stdin, a look) is not waited for.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(error) => {
+            console.say_error(&Failure::failed(format!("failed to start: {error}")));
+            Exit::Failed
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+/// Runs a verb, says why it failed, and gives its exit status.
+async fn execute(cli: Cli, console: &mut Console) -> Exit {
+    let done = match dispatch(cli, console).await {
+        Ok(exit) => console.flush().map(|()| exit),
+        Err(failure) => Err(failure),
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(failure) if failure.is_closed_pipe => Exit::Done,
+        Err(failure) => {
+            console.say_error(&failure);
+            failure.exit
         }
     }
 }
 
-/// What a verb gives: its exit status.
-pub(crate) type Done = Result<u8, CliError>;
-
-/// Runs the command line of this process.
-pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+async fn dispatch(cli: Cli, console: &mut Console) -> Done {
+    // These two need neither a controller nor its state directory.
+    let (verb, flag) = match cli.verb {
+        Verb::Validate(args) => return validate::main(args, console),
+        Verb::Eval(args) => return eval::main(args, console),
+        verb => (verb, cli.state),
     };
-    // `tenure get jobs | head -1` ends us quietly, as it ends any other program.
-    crate::os::die_of_closed_pipes();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: failed to start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let status = match runtime.block_on(dispatch(args)) {
-        Ok(status) => status,
-        Err(error) => {
-            eprintln!("error: {error}");
-            error.exit_status()
-        }
-    };
-    // A watcher's thread or a look under way must not hold up the end.
-    runtime.shutdown_background();
-    ExitCode::from(status)
-}
-
-async fn dispatch(args: Args) -> Done {
-    let state = state::resolve(args.state, |name| std::env::var_os(name), crate::os::effective_uid())?;
-    match args.verb {
-        Verb::Run(run) => run::run(run, state).await,
-        Verb::Apply(apply) => write::apply(&apply, &state).await,
-        Verb::Get(get) => get::get(&get, &state).await,
-        Verb::Describe(describe) => describe::describe(&describe, &state).await,
-        Verb::Delete(delete) => write::delete(&delete, &state).await,
-        Verb::Start(start) => jobs::start(&start, &state).await,
-        Verb::Cancel(cancel) => jobs::cancel(&cancel, &state).await,
-        Verb::Fulfill(fulfill) => jobs::fulfill(&fulfill, &state).await,
-        Verb::Wait(wait) => jobs::wait(&wait, &state).await,
-        Verb::Events(events) => logs::events(&events, &state).await,
-        Verb::Logs(logs) => logs::logs(&logs, &state).await,
-        Verb::Plan => plan::plan(&state).await,
-        Verb::Status => plan::status(&state).await,
-        Verb::Validate(validate) => validate::validate(&validate),
+    let state = place::state_dir(flag.as_deref()).to(|| "find the state directory".into())?;
+    match verb {
+        Verb::Run(args) => run::main(args, state).await,
+        Verb::Apply(args) => apply::main(args, &state, console).await,
+        Verb::Get(args) => get::main(args, &state, console).await,
+        Verb::Describe(args) => describe::main(args, &state, console).await,
+        Verb::Delete(args) => delete::main(args, &state, console).await,
+        Verb::Start(args) => start::main(args, &state, console).await,
+        Verb::Cancel(args) => cancel::main(args, &state, console).await,
+        Verb::Fulfill(args) => fulfill::main(args, &state, console).await,
+        Verb::Wait(args) => wait::main(args, &state, console).await,
+        Verb::Events(args) => events::main(args, &state, console).await,
+        Verb::Logs(args) => logs::main(args, &state, console).await,
+        Verb::Plan(args) => plan::main(args, &state, console).await,
+        Verb::Status(args) => status::main(args, &state, console).await,
+        Verb::Validate(args) => validate::main(args, console),
+        Verb::Eval(args) => eval::main(args, console),
     }
 }

@@ -1,46 +1,42 @@
-//! `tenure plan` and `tenure status`.
+//! `tenure plan`: what the next pass would do.
 
-use super::client;
-use super::{CliError, Done, output};
-use crate::controller;
+use super::console::{Console, Tone};
+use super::failure::{Context, Done, Exit};
+use super::get::{Format, whole_as_text};
+use super::source::Source;
+use super::table::{self, Cell};
+use super::text::at;
 use crate::os::StateDir;
-use crate::store::Store;
-use anyhow::Context;
-use hyper::Method;
 use serde_json::Value;
 
-pub(super) async fn plan(state: &StateDir) -> Done {
-    let plan = if client::is_up(state).await {
-        client::call(state, Method::GET, "/plan", None).await?
-    } else {
-        let store = Store::open_read_only(&state.store_file()).context("failed to open the store")?;
-        let plan = controller::plan_now(&store, state, None).context("failed to look")?;
-        eprintln!("note: no controller runs; this is what one would do");
-        controller::plan_to_json(&plan)
-    };
-    let cell = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
-    let actions = plan["actions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut rows: Vec<Vec<String>> =
-        actions.iter().map(|line| vec![cell(line, "action"), cell(line, "key"), cell(line, "reason")]).collect();
-    for line in plan["held"].as_array().into_iter().flatten() {
-        rows.push(vec!["held".into(), cell(line, "key"), cell(line, "reason")]);
-    }
-    print!("{}", output::table(&rows));
-    Ok(if actions.is_empty() { 0 } else { 2 })
+/// Show what the next pass would do to processes; exit status 0: nothing, 2: something
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How it is shown
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    output: Format,
 }
 
-pub(super) async fn status(state: &StateDir) -> Done {
-    if !client::is_up(state).await {
-        let words = format!("no controller runs on {}; start one with `tenure run`", state.root().display());
-        return Err(CliError::Failed(anyhow::anyhow!(words)));
+pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
+    let source = Source::open(state, console).await.to(|| "make a plan".into())?;
+    let plan = source.plan().await?;
+    let lines = |key: &str| plan[key].as_array().cloned().unwrap_or_default();
+    let (actions, held) = (lines("actions"), lines("held"));
+    match args.output {
+        Format::Json | Format::Yaml => console.print(&whole_as_text(&plan, args.output)?)?,
+        Format::Name => {
+            for action in &actions {
+                console.line(&format!("workload/{}", at(action, "/key")))?;
+            }
+        }
+        Format::Table | Format::Wide if actions.is_empty() && held.is_empty() => console.say("nothing to do"),
+        Format::Table | Format::Wide => {
+            let row = |line: &Value, action: Cell| vec![action, at(line, "/key").into(), at(line, "/reason").into()];
+            let acts = actions.iter().map(|line| row(line, Cell::toned(at(line, "/action"), Tone::Warn)));
+            let held = held.iter().map(|line| row(line, Cell::toned("held", Tone::Dim)));
+            let rows: Vec<_> = acts.chain(held).collect();
+            console.print(&table::render(&["ACTION", "WORKLOAD", "REASON"], &rows, console.colour))?;
+        }
     }
-    let status = client::call(state, Method::GET, "/status", None).await?;
-    let rows: Vec<Vec<String>> = status
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| vec![name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)])
-        .collect();
-    print!("{}", output::table(&rows));
-    Ok(0)
+    Ok(if actions.is_empty() { Exit::Done } else { Exit::UsageOrChanges })
 }

@@ -1,87 +1,188 @@
-//! Where reading verbs read: from the controller or, when none runs, from its store.
+//! What reading verbs read from: the controller or, when none runs, what its store last held.
 
-use super::CliError;
-use super::client::{self, API, escaped};
+use super::client::{Client, path_of};
+use super::console::Console;
+use super::failure::{Context, Failure};
+use super::text::url;
+use crate::controller;
 use crate::model::{Event, Kind};
 use crate::os::StateDir;
-use crate::store::{EventFilter, Store};
-use anyhow::Context;
-use hyper::Method;
-use serde_json::Value;
-use tokio::sync::OnceCell;
+use crate::store::{EventFilter, Store, StoreError};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
-/// Where to read.
-pub(super) struct Source<'a> {
-    state: &'a StateDir,
-    store: OnceCell<Option<Store>>,
+/// What is read from.
+pub enum Source {
+    /// A controller that runs.
+    Live(Client),
+    /// The store of one that does not.
+    Stored(Box<Store>, StateDir),
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(state: &'a StateDir) -> Source<'a> {
-        Source { state, store: OnceCell::new() }
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::failed(error.to_string())
+    }
+}
+
+impl Source {
+    /// The controller of this state directory if one runs, else its store.
+    pub async fn open(state: &StateDir, console: &mut Console) -> Result<Source, Failure> {
+        let client = Client::new(state.clone());
+        if client.is_there().await? {
+            return Ok(Source::Live(client));
+        }
+        if !state.store_file().exists() {
+            return Err(client.nobody());
+        }
+        let store = Store::open_read_only(&state.store_file())?;
+        console
+            .say(&format!("note: no controller runs on {}; this is what its store last held", state.root().display()));
+        Ok(Source::Stored(Box::new(store), state.clone()))
     }
 
-    /// The store, when no controller answers.
-    async fn store(&self) -> Result<Option<&Store>, CliError> {
-        let open = || async {
-            if client::is_up(self.state).await {
-                return Ok(None);
+    /// The controller, for what needs one.
+    pub fn live(&self) -> Result<&Client, Failure> {
+        match self {
+            Source::Live(client) => Ok(client),
+            Source::Stored(_, state) => Err(Client::new(state.clone()).nobody()),
+        }
+    }
+
+    /// The objects of a kind whose labels are these, by name.
+    pub async fn list(&self, kind: Kind, labels: &[(String, String)]) -> Result<Vec<Value>, Failure> {
+        let what = || format!("list {}", kind.plural());
+        match self {
+            Source::Live(client) => {
+                let list = client.get(&list_path(kind, labels, None, false)).await.to(what)?;
+                Ok(items(list))
             }
-            let path = self.state.store_file();
-            if !path.exists() {
-                return Err(CliError::Failed(anyhow::anyhow!(
-                    "there is no controller and no store in {}; start one with `tenure run`, or name another state directory with --state",
-                    self.state.root().display()
-                )));
+            Source::Stored(store, _) => {
+                let objects = store.list(kind).map_err(Failure::from).to(what)?;
+                let wanted =
+                    |meta: &crate::model::Meta| labels.iter().all(|(key, value)| meta.labels.get(key) == Some(value));
+                Ok(objects.iter().filter(|object| wanted(object.meta())).map(|object| object.to_json()).collect())
             }
-            let store = Store::open_read_only(&path).context("failed to open the store")?;
-            eprintln!("note: no controller runs; this is what its store last said");
-            Ok(Some(store))
-        };
-        Ok(self.store.get_or_try_init(open).await?.as_ref())
+        }
     }
 
-    /// All objects of a kind, as JSON.
-    pub(super) async fn list(&self, kind: Kind, selector: Option<&str>) -> Result<Vec<Value>, CliError> {
-        let Some(store) = self.store().await? else {
-            let query = selector.map(|text| format!("?labelSelector={}", escaped(text))).unwrap_or_default();
-            let path = format!("{API}/{}{query}", kind.plural());
-            let list = client::call(self.state, Method::GET, &path, None).await?;
-            return Ok(list["items"].as_array().cloned().unwrap_or_default());
-        };
-        let objects = store.list(kind).context("failed to read the store")?;
-        let wanted = |object: &Value| {
-            selector.unwrap_or_default().split(',').filter(|part| !part.is_empty()).all(|part| {
-                let (name, value) = part.split_once('=').unwrap_or((part, ""));
-                object["metadata"]["labels"][name] == value
-            })
-        };
-        Ok(objects.iter().map(crate::model::AnyObject::to_json).filter(wanted).collect())
+    /// One object; none: there is no such.
+    pub async fn find(&self, kind: Kind, name: &str) -> Result<Option<Value>, Failure> {
+        let what = || format!("get {kind} {name}");
+        match self {
+            Source::Live(client) => match client.get(&path_of(kind, Some(name))).await {
+                Err(failure) if failure.exit == super::failure::Exit::NotFound => Ok(None),
+                result => result.to(what).map(Some),
+            },
+            Source::Stored(store, _) => {
+                let object = store.get(kind, name).map_err(Failure::from).to(what)?;
+                Ok(object.map(|object| object.to_json()))
+            }
+        }
     }
 
-    /// One object, as JSON.
-    pub(super) async fn get(&self, kind: Kind, name: &str) -> Result<Value, CliError> {
-        let Some(store) = self.store().await? else {
-            let path = format!("{API}/{}/{}", kind.plural(), escaped(name));
-            return client::call(self.state, Method::GET, &path, None).await;
-        };
-        let object = store.get(kind, name).context("failed to read the store")?;
-        object.map(|object| object.to_json()).ok_or_else(|| {
-            CliError::NotFound(format!(
-                "there is no {kind} `{name}`; `tenure get {}` shows what there is",
-                kind.plural()
-            ))
-        })
+    /// One object, which must be there.
+    pub async fn get(&self, kind: Kind, name: &str) -> Result<Value, Failure> {
+        match self.find(kind, name).await? {
+            Some(object) => Ok(object),
+            None => Err(self.missing(kind, name).await).to(|| format!("get {} {name}", kind.as_str().to_lowercase())),
+        }
     }
 
-    /// The last events.
-    pub(super) async fn events(&self) -> Result<Vec<Event>, CliError> {
-        let Some(store) = self.store().await? else {
-            let list = client::call(self.state, Method::GET, "/events", None).await?;
-            let items = list["items"].as_array().cloned().unwrap_or_default();
-            return Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect());
-        };
-        let filter = EventFilter { newest: true, ..EventFilter::default() };
-        Ok(store.events(0, 1000, &filter).context("failed to read the store")?)
+    /// There is no such object, and perhaps one of a similar name.
+    pub async fn missing(&self, kind: Kind, name: &str) -> Failure {
+        let lower = kind.as_str().to_lowercase();
+        let failure = Failure::not_found(format!("there is no {lower} `{name}`"));
+        let objects = self.list(kind, &[]).await.unwrap_or_default();
+        let names = objects.iter().filter_map(|object| object.pointer("/metadata/name")?.as_str());
+        match crate::manifest::similar(name, names) {
+            Some(similar) => failure.help(format!("did you mean `{similar}`?")),
+            None => failure.help(format!("`tenure get {}` shows what there is", kind.plural())),
+        }
     }
+
+    /// The newest events, or those after an id; oldest first.
+    pub async fn events(&self, of: Option<(Kind, &str)>, limit: usize) -> Result<Vec<Event>, Failure> {
+        match self {
+            Source::Live(client) => {
+                let of = of.map(|(kind, name)| format!("&kind={kind}&name={}", url(name))).unwrap_or_default();
+                let list = client.get(&format!("/events?limit={limit}{of}")).await.to(|| "list events".into())?;
+                let events = items(list).into_iter().map(serde_json::from_value).collect::<Result<_, _>>();
+                events.map_err(|error| Failure::failed(format!("an event can not be understood: {error}")))
+            }
+            Source::Stored(store, _) => {
+                let (kind, name) = of.map(|(kind, name)| (kind, name.to_owned())).unzip();
+                Ok(store.events(0, limit, &EventFilter { kind, name, newest: true })?)
+            }
+        }
+    }
+
+    /// What the next pass would do.
+    pub async fn plan(&self) -> Result<Value, Failure> {
+        match self {
+            Source::Live(client) => client.get("/plan").await,
+            Source::Stored(store, state) => match controller::plan_now(store, state, None) {
+                Ok(plan) => Ok(controller::plan_to_json(&plan)),
+                Err(error) => Err(Failure::failed(error.to_string())),
+            },
+        }
+        .to(|| "make a plan".into())
+    }
+
+    /// What a workload said from `offset` on, and where to go on. Nothing, if there is no such transcript.
+    pub async fn log(&self, workload: &str, stream: &str, offset: u64) -> Result<(Bytes, u64), Failure> {
+        match self {
+            Source::Live(client) => match client.log(workload, stream, offset).await {
+                Err(failure) if failure.exit == super::failure::Exit::NotFound => Ok((Bytes::new(), offset)),
+                result => result,
+            },
+            Source::Stored(_, state) => {
+                let path = state.transcripts(&workload.into()).join(stream);
+                let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+                let mut bytes = Vec::new();
+                match File::open(&path) {
+                    Ok(mut file) => {
+                        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+                        file.read_to_end(&mut bytes).map_err(failed)?;
+                    }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(failed(error)),
+                }
+                let end = offset + bytes.len() as u64;
+                Ok((Bytes::from(bytes), end))
+            }
+        }
+    }
+}
+
+/// The path of a list, or of a watch.
+pub fn list_path(kind: Kind, labels: &[(String, String)], name: Option<&str>, watch: bool) -> String {
+    let mut query = Vec::new();
+    if !labels.is_empty() {
+        let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        query.push(format!("labelSelector={}", url(&pairs.join(","))));
+    }
+    if let Some(name) = name {
+        query.push(format!("fieldSelector={}", url(&format!("metadata.name={name}"))));
+    }
+    if watch {
+        query.push("watch=1".to_owned());
+    }
+    let path = path_of(kind, None);
+    if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+}
+
+/// The items of a list.
+pub fn items(mut list: Value) -> Vec<Value> {
+    match list.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    }
+}
+
+/// A list as it is printed.
+pub fn list_of(items: Vec<Value>) -> Value {
+    json!({"kind": "List", "items": items})
 }

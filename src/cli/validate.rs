@@ -1,35 +1,63 @@
-//! `tenure validate`: needs no controller.
+//! `tenure validate`: what is wrong with manifests, as a compiler says it. Needs no controller.
 
-use super::args::{Format, Validate};
-use super::{CliError, Done, output};
+use super::console::Console;
+use super::failure::{Done, Exit};
+use super::get::{Format, whole_as_text};
+use super::names;
 use crate::controller;
-use crate::manifest;
+use crate::manifest::render;
 use crate::model::{Diagnostic, Severity};
-use anyhow::Context;
-use std::io::IsTerminal;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 
-pub(super) fn validate(args: &Validate) -> Done {
-    let mut all: Vec<Diagnostic> = Vec::new();
-    let mut objects = 0;
-    for path in &args.files {
-        let text = std::fs::read(path)
-            .with_context(|| format!("failed to read {}", path.display()))
-            .map_err(|error| CliError::NotFound(format!("{error:#}")))?;
-        let loaded = controller::load(path, &text);
-        objects += loaded.objects.len();
-        all.extend(loaded.diagnostics);
-    }
-    let errors = all.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    if args.output == Format::Json {
-        let list = serde_json::to_value(&all).context("failed to print")?;
-        print!("{}", output::pretty(&list));
-    } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        for diagnostic in &all {
-            println!("{}", manifest::render(diagnostic, colour));
+/// Check manifests and flows, without a controller; exit status 1 if one has errors
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files, directories, or `-` for standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// How it is shown: table (for people), json, or yaml
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+}
+
+pub fn main(args: Args, console: &mut Console) -> Done {
+    let files = names::files(&args.files)?;
+    let is_for_people = !matches!(args.output, Format::Json | Format::Yaml);
+    let mut all = Vec::new();
+    let mut all_ok = true;
+    for file in &files {
+        let (diagnostics, ok) = check(&file.name, &file.text, &file.dir);
+        all_ok &= ok;
+        if is_for_people {
+            for diagnostic in &diagnostics {
+                console.say(&render(diagnostic, console.colour_err));
+                console.say("");
+            }
+            let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+            console.line(&format!("{}: {}", file.name, verdict(count(Severity::Error), count(Severity::Warning))))?;
         }
-        let warnings = all.len() - errors;
-        println!("{} files, {objects} objects: {errors} errors, {warnings} warnings", args.files.len());
+        all.extend(diagnostics);
     }
-    Ok(u8::from(errors > 0))
+    if !is_for_people {
+        console.print(&whole_as_text(&json!({"ok": all_ok, "diagnostics": all}), args.output)?)?;
+    }
+    Ok(if all_ok { Exit::Done } else { Exit::Failed })
+}
+
+fn verdict(errors: usize, warnings: usize) -> String {
+    let counted = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, 0) => "ok".to_owned(),
+        (0, warnings) => format!("ok, {}", counted(warnings, "warning")),
+        (errors, 0) => counted(errors, "error"),
+        (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
+    }
+}
+
+/// All that is wrong with a text, and whether it could be used all the same.
+fn check(file: &str, text: &[u8], dir: &Path) -> (Vec<Diagnostic>, bool) {
+    let loaded = controller::load_text(file, text, Some(dir));
+    let ok = loaded.first_error().is_none();
+    (loaded.diagnostics, ok)
 }
