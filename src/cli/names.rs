@@ -60,6 +60,8 @@ pub fn values(pairs: &[(String, String)]) -> Map<String, Value> {
 /// The runs that a text names: one run by its name, the runs of a job, or those of one step of it. In order, and never none.
 pub async fn runs(source: &Source, text: &str) -> Result<Vec<Value>, Failure> {
     let text = match text.split_once('/') {
+        // A job that is called as a kind is: its step is meant.
+        Some((job, _)) if source.find(Kind::Job, job).await?.is_some() => text,
         Some((kind, name)) if Kind::parse(kind) == Some(Kind::StepRun) => name,
         _ => job_name(text),
     };
