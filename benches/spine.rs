@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 15;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,10 +56,6 @@ fn median(mut all: Vec<Duration>) -> Duration {
 /// A script that holds this many processes, itself among them, all of which end at SIGTERM.
 fn tree(processes: usize) -> String {
     format!("i=1; while [ $i -lt {processes} ]; do sleep 1000 & i=$((i+1)); done; wait")
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
 /// The members of a process's session.
@@ -110,15 +106,11 @@ impl Watch {
 
 /// Starts a tree, signals all of it in a bare loop, waits for the last of it.
 fn bare_stop(processes: usize) -> Duration {
-    use std::os::unix::process::CommandExt;
     let mut command = Command::new("setsid");
-    command.args(["sh", "-c", &tree(processes)]).process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(["sh", "-c", &tree(processes)]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.spawn().unwrap();
-    // In a group of its own, setsid forks: the leader of the new session is its child.
-    let leader = wait_until("the tree's leader", || {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).ok()?;
-        children.split_whitespace().next().and_then(|pid| pid.parse::<i32>().ok())
-    });
+    // Not the leader of a group, setsid need not fork: what it becomes leads the new session.
+    let leader = i32::try_from(child.id()).unwrap();
     let pids = wait_until("the tree", || Some(session(leader)).filter(|pids| pids.len() == processes));
     std::thread::sleep(Duration::from_millis(50));
     let watch = Watch::new(&pids);
@@ -224,15 +216,25 @@ fn reap(processes: usize) -> Vec<Duration> {
         let watch = Watch::new(&pids);
         let waiter = std::thread::spawn(move || {
             watch.wait();
-            now()
+            Instant::now()
+        });
+        // The commit is when others can read it.
+        let store = world.state().join("tenure.db");
+        let job = name.clone();
+        let committed = std::thread::spawn(move || {
+            let store =
+                rusqlite::Connection::open_with_flags(store, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+            let query = "SELECT phase FROM objects WHERE kind = 'Job' AND name = ?1";
+            let mut query = store.prepare(query).unwrap();
+            loop {
+                let phase: String = query.query_row([&job], |row| row.get(0)).unwrap();
+                if phase == "Cancelled" {
+                    return Instant::now();
+                }
+            }
         });
         world.cli(&["cancel", &name]).expect("cancel");
-        let gone = waiter.join().unwrap();
-        // The pass that made the job terminal began at this millisecond, and committed after it.
-        let job: Value = serde_json::from_str(&world.cli(&["get", "job", &name, "-o", "json"]).unwrap()).unwrap();
-        let text = job["status"]["finishedAt"].as_str().expect("it is terminal");
-        let terminal: jiff::Timestamp = text.parse().unwrap();
-        all.push(gone.saturating_sub(Duration::from_millis(u64::try_from(terminal.as_millisecond()).unwrap())));
+        all.push(waiter.join().unwrap().saturating_duration_since(committed.join().unwrap()));
     }
     all
 }

@@ -10,6 +10,8 @@ mod signal;
 mod start;
 mod stop;
 
+pub use record::{Verdict, staged};
+
 use crate::model::{InstanceId, Kind, Time, WorkloadUid};
 use crate::os::{Cgroups, OsError, StateDir};
 use crate::plan::{Act, Action, Acts};
@@ -192,7 +194,7 @@ fn carry_out(
         Action::Condemn { cause, message } => record::condemn(tools, uid, *cause, message, clock()),
         Action::Adopt => record::adopt(tools, uid, clock()),
         Action::Stop { stage, cause, message, targets, held_bytes } => {
-            let verdict = record::Verdict { cause: *cause, message, targets, held_bytes: *held_bytes };
+            let verdict = Verdict { cause: *cause, message, targets, held_bytes: *held_bytes };
             let recorded = record::begin_stage(tools, uid, *stage, &verdict, clock())?;
             stop::send(tools, ask, uid, recorded, targets, clock)
         }

@@ -2,8 +2,8 @@
 
 use super::{ActError, Tools, row};
 use crate::model::{
-    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, ProcId, Stage, Time, WorkloadPhase, WorkloadSpec,
-    WorkloadStatus, WorkloadUid,
+    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, ProcId, Stage, Time, Workload, WorkloadPhase,
+    WorkloadSpec, WorkloadStatus, WorkloadUid,
 };
 use crate::store::Txn;
 use serde_json::{Value, json};
@@ -100,23 +100,20 @@ pub(super) fn adopt(tools: &Tools, uid: &WorkloadUid, now: Time) -> Result<(), A
 }
 
 /// Why a workload is ended, and the evidence for it.
-pub(super) struct Verdict<'a> {
-    pub(super) cause: Cause,
-    pub(super) message: &'a str,
-    pub(super) targets: &'a [ProcId],
-    pub(super) held_bytes: u64,
+pub struct Verdict<'a> {
+    /// What makes it unwanted.
+    pub cause: Cause,
+    /// The same for a person.
+    pub message: &'a str,
+    /// Whom the stage signals.
+    pub targets: &'a [ProcId],
+    /// What its processes hold, in bytes.
+    pub held_bytes: u64,
 }
 
-/// A stage begins: its verdict and evidence are on record before anything is done. Returns the stage as recorded.
-pub(super) fn begin_stage(
-    tools: &Tools,
-    uid: &WorkloadUid,
-    stage: Stage,
-    verdict: &Verdict<'_>,
-    now: Time,
-) -> Result<Stage, ActError> {
+/// A row at the beginning of a stage, and the event that says so: what is on record before anything is done.
+pub fn staged(mut workload: Workload, stage: Stage, verdict: &Verdict<'_>, now: Time) -> (Workload, Event) {
     let Verdict { cause, message, targets, held_bytes: held } = *verdict;
-    let mut workload = row(tools, uid)?;
     let first = workload.status.phase != WorkloadPhase::Stopping;
     workload.status.phase = WorkloadPhase::Stopping;
     workload.status.stage = Some(stage);
@@ -127,11 +124,13 @@ pub(super) fn begin_stage(
     }
     let pids: Vec<i32> = targets.iter().map(|target| target.pid.get()).collect();
     let what = if first { "Stopping" } else { "StopStage" };
-    let text = format!(
-        "{}: {message}{}",
-        stage.as_str(),
-        if pids.is_empty() { String::new() } else { format!("; {} processes, {}", pids.len(), megabytes(held)) }
-    );
+    let held_words = if held > 0 { format!("; it holds {}", megabytes(held)) } else { String::new() };
+    let whom = match pids.len() {
+        0 => String::new(),
+        1 => " to 1 process".to_owned(),
+        count => format!(" to {count} processes"),
+    };
+    let text = format!("{}{whom}: {message}{held_words}", stage.as_str());
     let details = json!({
         "cause": cause.as_str(),
         "stage": stage.as_str(),
@@ -139,8 +138,20 @@ pub(super) fn begin_stage(
         "pids": pids,
         "rssBytes": held,
     });
-    tracing::info!(workload = %uid, cause = cause.as_str(), stage = stage.as_str(), pids = pids.len(), "{message}");
-    let event = event(uid, EventType::Normal, what, text, details, now);
+    let uid = workload.uid();
+    (workload, event(&uid, EventType::Normal, what, text, details, now))
+}
+
+/// A stage begins. Returns it as recorded.
+pub(super) fn begin_stage(
+    tools: &Tools,
+    uid: &WorkloadUid,
+    stage: Stage,
+    verdict: &Verdict<'_>,
+    now: Time,
+) -> Result<Stage, ActError> {
+    let (workload, event) = staged(row(tools, uid)?, stage, verdict, now);
+    tracing::info!(workload = %uid, "{}", event.message);
     tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(stage)
 }
@@ -190,7 +201,7 @@ pub(super) fn stopped(tools: &Tools, uid: &WorkloadUid, log: &Path, now: Time) -
         "exit": exit,
         "rssBytes": returned,
     });
-    tracing::info!(workload = %uid, cause = cause.as_str(), returned_bytes = returned, "stopped: {message}");
+    tracing::info!(workload = %uid, cause = cause.as_str(), "{text}");
     let event = event(uid, EventType::Normal, "Stopped", text, details, now);
     tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(())

@@ -1,6 +1,5 @@
 //! The one way out: every signal that the controller ever sends leaves through [`send`].
 
-use super::Tools;
 use crate::model::{ProcId, WorkloadUid};
 use crate::os::{OsError, ProcRef};
 use nix::sys::signal::Signal;
@@ -14,17 +13,17 @@ pub(super) struct Sent {
     pub(super) gone: usize,
 }
 
-/// Sends `signal` to each of `targets` that is still the process that was seen: a pidfd is opened, the start time is read
-/// again, and the signal goes through the pidfd.
+/// Sends `signals`, in their order, to each of `targets` that is still the process that was seen: a pidfd is opened, the
+/// start time is read again, and the signals go through the pidfd.
 ///
 /// # Errors
 /// The first refusal of the system; the others were signalled all the same.
-pub(super) fn send(_tools: &Tools, uid: &WorkloadUid, signal: Signal, targets: &[ProcId]) -> Result<Sent, OsError> {
+pub(super) fn send(uid: &WorkloadUid, signals: &[Signal], targets: &[ProcId]) -> Result<Sent, OsError> {
     let mut sent = Sent::default();
     let mut refused = None;
     for target in targets {
         let reached = ProcRef::open(*target).and_then(|process| match process {
-            Some(process) => process.signal(signal),
+            Some(process) => signals.iter().try_fold(false, |reached, signal| Ok(process.signal(*signal)? || reached)),
             None => Ok(false),
         });
         match reached {
@@ -35,7 +34,7 @@ pub(super) fn send(_tools: &Tools, uid: &WorkloadUid, signal: Signal, targets: &
             }
         }
     }
-    tracing::debug!(workload = %uid, %signal, reached = sent.reached, gone = sent.gone, "signalled");
+    tracing::debug!(workload = %uid, ?signals, reached = sent.reached, gone = sent.gone, "signalled");
     match refused {
         Some(error) => Err(error),
         None => Ok(sent),

@@ -23,16 +23,15 @@ pub(super) fn send(
             }
         }
         Stage::Terminate { .. } => {
-            signal::send(tools, uid, Signal::SIGTERM, targets)?;
             // A stopped process sees the SIGTERM only when it is continued.
-            signal::send(tools, uid, Signal::SIGCONT, targets)?;
+            signal::send(uid, &[Signal::SIGTERM, Signal::SIGCONT], targets)?;
         }
         Stage::Kill { .. } => {
             // Both: the group ends what forks faster than it can be found, the list what left the group.
             if let Some(cgroups) = &tools.cgroups {
                 cgroups.kill(uid)?;
             }
-            signal::send(tools, uid, Signal::SIGKILL, targets)?;
+            signal::send(uid, &[Signal::SIGKILL], targets)?;
         }
         Stage::Clean => return super::clean::clean(tools, uid, clock),
     }

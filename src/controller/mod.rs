@@ -15,6 +15,7 @@ mod requests;
 mod script;
 mod settle;
 mod tidy;
+mod verdicts;
 mod wake;
 mod watches;
 
@@ -243,10 +244,10 @@ impl Controller {
         self.hands.set_lease(desired.policy.lease.0);
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
-        if self.settle(&desired, &observed, now)? {
+        let bounds = self.bounds(&desired, &observed);
+        if self.settle(&desired, &observed, &bounds, now)? {
             return Ok(Outcome::Again);
         }
-        let bounds = self.bounds(&desired, &observed);
         let acts = self.hands.acts();
         let plan = plan::diff(&desired, &observed, &acts, &bounds, now);
         plan::check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: os::effective_uid() })?;
@@ -285,7 +286,13 @@ impl Controller {
     }
 
     /// Takes the jobs as far as they go; true: something was written, and what is to be done now shows in a new look.
-    fn settle(&mut self, desired: &Snapshot, observed: &Observed, now: Time) -> Result<bool, StoreError> {
+    fn settle(
+        &mut self,
+        desired: &Snapshot,
+        observed: &Observed,
+        bounds: &Bounds,
+        now: Time,
+    ) -> Result<bool, PassError> {
         let world = World {
             desired,
             observed,
@@ -301,10 +308,20 @@ impl Controller {
         if settled.txn.is_empty() {
             return Ok(false);
         }
-        match self.store.commit(settled.txn, now) {
+        // The ends that follow are recorded in the same transaction: once a job is terminal, its processes have their
+        // verdicts, and the signals need wait for no further pass.
+        let acts = self.hands.acts();
+        let verdicts = verdicts::follow(settled.txn, desired, observed, &acts, bounds, now)?;
+        match self.store.commit(verdicts.txn, now) {
+            Ok(_) => {
+                for (uid, send) in verdicts.sends {
+                    self.hands.submit(&uid, send);
+                }
+                Ok(true)
+            }
             // A newer word of somebody else's: read it, and settle anew.
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(true),
-            Err(error) => Err(error),
+            Err(StoreError::Conflict { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -1,0 +1,81 @@
+//! What follows for processes from what settling the jobs decides: the first stage of each end, in the same transaction.
+//!
+//! A pass that settled something ends there, and the next one looks anew. Only this much is anticipated, because the time from
+//! a job's end to the end of its processes is the promise: the plan of the settled state is made on the look at hand, and
+//! its stops are recorded with the jobs. All else waits for the next pass.
+
+use crate::act::{Verdict, staged};
+use crate::model::{AnyObject, Kind, Observed, Snapshot, Stage, Time, WorkloadUid};
+use crate::os;
+use crate::plan::{self, Action, Acts, Bounds, Guard, Violation};
+use crate::store::Txn;
+use std::collections::BTreeSet;
+
+/// A transaction with the stops that follow from it, and what is to be sent once it is committed.
+pub(super) struct Verdicts {
+    pub(super) txn: Txn,
+    pub(super) sends: Vec<(WorkloadUid, Action)>,
+}
+
+/// Adds to a transaction the stops that follow from it.
+pub(super) fn follow(
+    mut txn: Txn,
+    desired: &Snapshot,
+    observed: &Observed,
+    acts: &Acts,
+    bounds: &Bounds,
+    now: Time,
+) -> Result<Verdicts, Violation> {
+    let settled = with(desired, &txn);
+    let plan = plan::diff(&settled, observed, acts, bounds, now);
+    plan::check(&plan, &settled, observed, &Guard { bounds, user: os::effective_uid() })?;
+    let written: BTreeSet<String> = txn.puts.iter().map(|object| object.meta().uid.clone()).collect();
+    let mut sends = Vec::new();
+    for (uid, action, _) in plan.actions() {
+        let Action::Stop { stage, cause, message, targets, held_bytes } = action else { continue };
+        // What has nothing to be signalled is in no hurry, and what is written already is not written twice.
+        if matches!(stage, Stage::Clean) || written.contains(uid.as_str()) {
+            continue;
+        }
+        let Some(row) = desired.workloads.get(uid) else { continue };
+        let verdict = Verdict { cause: *cause, message, targets, held_bytes: *held_bytes };
+        let (row, event) = staged(row.clone(), *stage, &verdict, now);
+        tracing::info!(workload = %uid, "{}", event.message);
+        txn = txn.put(AnyObject::Workload(row)).event(event);
+        sends.push((uid.clone(), Action::Send { stage: *stage, targets: targets.clone() }));
+    }
+    Ok(Verdicts { txn, sends })
+}
+
+/// What should be, once a transaction is committed.
+fn with(desired: &Snapshot, txn: &Txn) -> Snapshot {
+    let mut settled = desired.clone();
+    for (kind, name, _) in &txn.deletes {
+        if *kind == Kind::StepRun {
+            settled.runs.values_mut().for_each(|runs| runs.retain(|run| run.metadata.name != *name));
+        }
+    }
+    for object in &txn.puts {
+        match object {
+            AnyObject::Job(job) => {
+                settled.jobs.insert(job.uid(), job.clone());
+            }
+            AnyObject::StepRun(run) => {
+                let runs = settled.runs.entry(run.spec.job_uid.clone()).or_default();
+                match runs.iter_mut().find(|known| known.metadata.name == run.metadata.name) {
+                    Some(known) => known.clone_from(run),
+                    None => runs.push(run.clone()),
+                }
+            }
+            AnyObject::Workload(workload) => {
+                settled.workloads.insert(workload.uid(), workload.clone());
+            }
+            AnyObject::Flow(_)
+            | AnyObject::AgentClass(_)
+            | AnyObject::MachineClass(_)
+            | AnyObject::Ledger(_)
+            | AnyObject::Policy(_) => {}
+        }
+    }
+    settled
+}
