@@ -52,8 +52,7 @@ fn outputs(args: &Args) -> Result<Map<String, Value>, Failure> {
 /// The one of these runs that waits.
 fn suspended(runs: &[Value]) -> Result<String, Failure> {
     let name = |run: &Value| at(run, "/metadata/name");
-    let waiting: Vec<String> =
-        runs.iter().filter(|run| at(run, "/status/phase") == "Suspended").map(|run| name(run)).collect();
+    let waiting: Vec<String> = runs.iter().filter(|run| at(run, "/status/phase") == "Suspended").map(name).collect();
     match (waiting.as_slice(), runs.last()) {
         ([one], _) => Ok(one.clone()),
         ([], Some(last)) => {

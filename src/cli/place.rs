@@ -53,7 +53,8 @@ mod tests {
     fn the_first_that_is_said_holds() {
         let all =
             [("TENURE_STATE", "/t"), ("STATE_DIRECTORY", "/s1:/s2"), ("XDG_STATE_HOME", "/x"), ("HOME", "/home/u")];
-        let cases: [(Option<&str>, &[&str], bool, Option<&str>); 10] = [
+        type Case = (Option<&'static str>, &'static [&'static str], bool, Option<&'static str>);
+        let cases: [Case; 10] = [
             (Some("flag"), &["TENURE_STATE"], true, Some("flag")),
             (None, &["TENURE_STATE", "STATE_DIRECTORY"], true, Some("/t")),
             (None, &["STATE_DIRECTORY", "XDG_STATE_HOME"], true, Some("/s1")),

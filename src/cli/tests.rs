@@ -1,133 +1,17 @@
 //! Verbs against a controller that is made up: exit statuses, what they send, and what they print.
 
+mod world;
+
 use super::console::Console;
 use super::{Cli, execute};
 use crate::model::{AnyObject, Flow, Job, Meta, Time};
-use crate::os::StateDir;
 use crate::store::{Store, Txn};
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
 use clap::Parser;
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-use tokio::net::UnixListener;
+use world::{Buffer, ClosedPipe, World};
 
 const NOW: Time = Time(1_767_225_605_000);
 const V1: &str = "/apis/tenure.dev/v1alpha1";
-
-/// What is written to it can be read.
-#[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Buffer {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-/// A reader that has gone.
-struct ClosedPipe;
-
-impl Write for ClosedPipe {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-type Answer = (u16, String);
-
-/// A state directory whose controller answers as it is told to.
-struct World {
-    dir: tempfile::TempDir,
-    requests: Arc<Mutex<Vec<(String, Value)>>>,
-}
-
-impl World {
-    /// Nobody listens.
-    fn silent() -> World {
-        World { dir: tempfile::tempdir().unwrap(), requests: Arc::default() }
-    }
-
-    /// Each answer is for requests that begin like this; the longest that fits holds. Of several for the same, each is given
-    /// once, and the last one stays.
-    fn new(answers: &[(&str, u16, Value)]) -> World {
-        let text = |value: &Value| match value {
-            Value::Array(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
-            other => other.to_string(),
-        };
-        let answers: Vec<_> = answers.iter().map(|(at, code, value)| (at.to_string(), (*code, text(value)))).collect();
-        World::silent().serving(Arc::new(Mutex::new(answers)))
-    }
-
-    fn serving(self, answers: Arc<Mutex<Vec<(String, Answer)>>>) -> World {
-        let listener = UnixListener::bind(self.state().socket()).unwrap();
-        let app = Router::new().fallback(answer).with_state((answers, self.requests.clone()));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        self
-    }
-
-    fn state(&self) -> StateDir {
-        StateDir(self.dir.path().to_owned())
-    }
-
-    async fn run(&self, args: &str) -> (u8, String, String) {
-        self.run_with(&args.split_whitespace().collect::<Vec<_>>()).await
-    }
-
-    async fn run_with(&self, args: &[&str]) -> (u8, String, String) {
-        let (out, err) = (Buffer::default(), Buffer::default());
-        let mut console = Console::for_test(out.clone(), err.clone(), || NOW);
-        let state = self.dir.path().to_str().unwrap();
-        let cli = Cli::try_parse_from([&["tenure"], args, &["--state", state]].concat()).unwrap();
-        let exit = execute(cli, &mut console).await;
-        (exit.code(), out.text(), err.text().replace(state, "STATE"))
-    }
-
-    fn requests(&self) -> Vec<(String, Value)> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-type Told = (Arc<Mutex<Vec<(String, Answer)>>>, Arc<Mutex<Vec<(String, Value)>>>);
-
-async fn answer(State((answers, requests)): State<Told>, request: Request) -> Response {
-    let line = format!("{} {}", request.method(), request.uri());
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    requests.lock().unwrap().push((line.clone(), body));
-    let mut answers = answers.lock().unwrap();
-    let longest =
-        answers.iter().map(|(start, _)| start).filter(|start| line.starts_with(*start)).max_by_key(|start| start.len());
-    let Some(longest) = longest.cloned() else {
-        let status =
-            json!({"kind": "Status", "reason": "NotFound", "message": format!("there is no {line}"), "code": 404});
-        return (StatusCode::NOT_FOUND, Json(status)).into_response();
-    };
-    let fitting: Vec<usize> = (0..answers.len()).filter(|index| answers[*index].0 == longest).collect();
-    let (code, text) = match fitting.as_slice() {
-        [first, _, ..] => answers.remove(*first).1,
-        _ => answers[fitting[0]].1.clone(),
-    };
-    (StatusCode::from_u16(code).unwrap(), Body::from(Bytes::from(text))).into_response()
-}
 
 fn job(name: &str, phase: &str) -> Value {
     json!({
@@ -325,8 +209,8 @@ async fn a_reader_that_goes_away_is_no_error() {
     let world = World::new(&[(&format!("GET {V1}/jobs"), 200, list(&[job("a", "Running")]))]);
     let err = Buffer::default();
     let mut console = Console::for_test(ClosedPipe, err.clone(), || NOW);
-    let state = world.dir.path().to_str().unwrap();
-    let cli = Cli::try_parse_from(["tenure", "--state", state, "get", "jobs"]).unwrap();
+    let state = world.path();
+    let cli = Cli::try_parse_from(["tenure", "--state", &state, "get", "jobs"]).unwrap();
     assert_eq!((execute(cli, &mut console).await.code(), err.text().as_str()), (0, ""));
 }
 

@@ -107,14 +107,11 @@ impl Transcript {
                 let kind = update["kind"].as_str().map(|kind| format!(" ({kind})")).unwrap_or_default();
                 self.note(Tone::Bold, &format!("{}{kind}", one_line(title)), text);
             }
-            "tool_call_update" => match update["status"].as_str() {
-                Some("failed") => {
-                    let title = update["title"].as_str().or(update["toolCallId"].as_str()).unwrap_or("a tool");
-                    self.note(Tone::Bad, &format!("failed: {}", one_line(title)), text);
-                }
-                // The line of the call said all there is to say.
-                _ => {}
-            },
+            // The line of the call said all else that there is to say.
+            "tool_call_update" if update["status"] == "failed" => {
+                let title = update["title"].as_str().or(update["toolCallId"].as_str()).unwrap_or("a tool");
+                self.note(Tone::Bad, &format!("failed: {}", one_line(title)), text);
+            }
             "plan" => {
                 for entry in update["entries"].as_array().into_iter().flatten() {
                     let mark = match entry["status"].as_str() {
