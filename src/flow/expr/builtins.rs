@@ -239,65 +239,15 @@ impl<'a> Eval<'a> {
 
     fn sum(&self, args: Args<'a>) -> Res<V<'a>> {
         let [items, start] = args.places("sum", 1, ["", "start"])?;
-        let mut total = Sum::new(start.unwrap_or(V::Int(0)))?;
+        let mut total = start.unwrap_or(V::Int(0));
+        if matches!(total, V::Str(_)) {
+            return type_error("sum does not join texts; ''.join(…) does");
+        }
         self.each(&items.unwrap_or(V::None), &mut |item| {
-            match (&mut total, num(&item)) {
-                (Sum::Int(sum), Some(Num::Int(n))) => match sum.checked_add(n) {
-                    Some(n) => *sum = n,
-                    None => return number::overflow(),
-                },
-                (Sum::Int(sum), Some(Num::Float(x))) => total = Sum::float(Num::Int(*sum).float()).plus(x),
-                (Sum::Float { sum, .. }, Some(n @ Num::Int(_))) => *sum += n.float(),
-                (Sum::Float { sum, lost }, Some(Num::Float(x))) => {
-                    total = Sum::Float { sum: *sum, lost: *lost }.plus(x);
-                }
-                (sum, _) => total = Sum::Any(ops::binary(Op::Add, &sum.value(), &item, &self.meter)?),
-            }
+            total = ops::binary(Op::Add, &total, &item, &self.meter)?;
             Ok(true)
         })?;
-        Ok(total.value())
-    }
-}
-
-/// A sum as CPython 3.12 and later keeps it: floats with what rounding lost (Neumaier).
-enum Sum<'a> {
-    Int(i128),
-    Float { sum: f64, lost: f64 },
-    Any(V<'a>),
-}
-
-impl<'a> Sum<'a> {
-    fn new(start: V<'a>) -> Res<Sum<'a>> {
-        Ok(match start {
-            V::Str(_) => return type_error("sum does not join texts; ''.join(…) does"),
-            V::Int(n) => Sum::Int(n),
-            V::Bool(b) => Sum::Int(i128::from(b)),
-            V::Float(x) => Sum::float(x),
-            other => Sum::Any(other),
-        })
-    }
-
-    fn float(sum: f64) -> Sum<'a> {
-        Sum::Float { sum, lost: 0.0 }
-    }
-
-    fn plus(self, x: f64) -> Sum<'a> {
-        match self {
-            Sum::Float { sum, lost } => {
-                let next = sum + x;
-                let error = if sum.abs() >= x.abs() { (sum - next) + x } else { (x - next) + sum };
-                Sum::Float { sum: next, lost: lost + error }
-            }
-            other => other,
-        }
-    }
-
-    fn value(&self) -> V<'a> {
-        match self {
-            Sum::Int(n) => V::Int(*n),
-            Sum::Float { sum, lost } => V::Float(if *lost != 0.0 && lost.is_finite() { sum + lost } else { *sum }),
-            Sum::Any(value) => value.clone(),
-        }
+        Ok(total)
     }
 }
 

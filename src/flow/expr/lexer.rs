@@ -204,7 +204,9 @@ impl Lexer {
                 digits => match i128::from_str_radix(digits, radix) {
                     Ok(n) => Some(Tok::Int(n)),
                     Err(_) => {
-                        return Err(Fail::new(ErrorKind::TooLarge, format!("the number {plain} is too large")).at(start));
+                        return Err(
+                            Fail::new(ErrorKind::TooLarge, format!("the number {plain} is too large")).at(start)
+                        );
                     }
                 },
             }

@@ -11,6 +11,8 @@
 //! - Nothing is changed by an expression: `append`, `pop`, `update`, … are refused.
 //! - A set has an order: by value if it holds only integers or only strings, else that of insertion.
 //! - Integers have 128 bits; a result has to fit JSON: 64 bits, no infinity, no `nan`.
+//! - `sum` adds from left to right, as CPython did before 3.12, and as the answers in `tests/corpus/conditions.jsonl` have it. Since
+//!   then CPython makes up for what rounding loses, so a sum of floats may differ from it in the last digit.
 //! - `regex_extract(pattern, text, default=None)` is the first group of the first match, or the match if there is no group. The
 //!   patterns are those of the `regex` crate, which takes linear time: no look-around, no references to groups.
 //!
