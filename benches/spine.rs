@@ -5,6 +5,8 @@
 //! - the memory of a shim (PSS), with 100 of them alive;
 //! - the controller idle with 100 jobs waiting: resident memory, and its share of one core.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod compile;
+pub mod expr;
 mod machine;
 mod text;
 mod types;
@@ -14,6 +15,6 @@ pub use text::{substitute, variables};
 pub use types::*;
 
 /// Whether an expression can be understood; if not: why, and how many characters into it.
-fn parses(_text: &str) -> Result<(), (String, usize)> {
-    Ok(())
+fn parses(text: &str) -> Result<(), (String, usize)> {
+    expr::parse(text).map(drop).map_err(|error| (error.message, error.offset))
 }

@@ -103,7 +103,7 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
             let program = spec.command.first().map_or("", String::as_str);
             let message = format!("could not be started: {program}: {error} (in {})", spec.cwd.display());
             write_exit(dir, Exit { message: Some(message), at: Some(now()), ..Exit::default() })?;
-            return Ok(write_shim(dir, me, None)?);
+            return write_shim(dir, me, None);
         }
     };
     drop(command);

@@ -47,7 +47,7 @@ impl Pump {
         // Asked first: what was appended before the end was announced is then seen below.
         let announced = self.eof.exists();
         match self.try_pass_on() {
-            Ok(()) => !(announced && !self.full),
+            Ok(()) => !announced || self.full,
             Err(_) => false,
         }
     }

@@ -1,5 +1,7 @@
 //! What only the outside can prove: real controllers, real trees of processes, the real adapter.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 mod cases;
 mod directory;
 mod manners;

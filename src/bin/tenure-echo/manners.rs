@@ -69,8 +69,10 @@ impl Manners {
     /// After end-of-file.
     pub(crate) fn stay(&self) {
         std::thread::sleep(self.slow_exit);
-        while self.ignore_eof {
-            std::thread::park();
+        if self.ignore_eof {
+            loop {
+                std::thread::park();
+            }
         }
     }
 }
