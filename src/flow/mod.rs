@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod compile;
+pub mod expr;
 mod machine;
 mod text;
 mod types;
