@@ -2,6 +2,7 @@
 
 use super::console::{Console, Tone, paint};
 use super::failure::{Context, Done, Exit, Failure};
+use crate::flow::expr;
 use serde_json::{Map, Value};
 
 /// Evaluate an expression of the flow language; prints its value as JSON
@@ -32,8 +33,8 @@ pub fn main(args: Args, console: &mut Console) -> Done {
 }
 
 /// The value of an expression; or why it has none, and how many characters into it that is.
-fn evaluate(_text: &str, _names: &Map<String, Value>) -> Result<Value, (String, usize)> {
-    Err(("this build has no expression language".to_owned(), 0))
+fn evaluate(text: &str, names: &Map<String, Value>) -> Result<Value, (String, usize)> {
+    expr::eval(text, names).map_err(|error| (error.message, error.offset))
 }
 
 fn names(context: Option<&str>) -> Result<Map<String, Value>, Failure> {
