@@ -17,7 +17,7 @@ pub use error::*;
 #[cfg(target_os = "linux")]
 pub use linux::*;
 pub use lock::{LockError, StateLock, lock_is_held};
-pub use spawn::{become_subreaper, die_of_closed_pipes, ignore_requests_to_end, spawn_shim, spawn_workload};
+pub use spawn::{become_subreaper, ignore_requests_to_end, spawn_shim, spawn_workload};
 pub use state_dir::*;
 
 /// The environment variable that every process of a workload inherits: `<instance>/<workload uid>`.

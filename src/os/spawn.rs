@@ -86,10 +86,3 @@ pub fn ignore_requests_to_end() -> io::Result<()> {
     }
     Ok(())
 }
-
-/// Ends this process quietly, as other programs end, when nobody reads what it prints any more.
-pub fn die_of_closed_pipes() {
-    // SAFETY: restores the default action; no handler is installed.
-    let _ =
-        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
-}

@@ -100,7 +100,9 @@ fn each_stage_follows_from_what_is_seen_and_from_the_time() {
     let kill = |deadline, sent| Some(Stage::Kill { round: 1, deadline, sent });
     let running = Some(JobPhase::Running);
     let failed = Some(JobPhase::Failed);
-    let cases: Vec<(&str, Option<JobPhase>, WorkloadType, WorkloadPhase, Option<Stage>, SeenWorkload, &str)> = vec![
+    type Case =
+        (&'static str, Option<JobPhase>, WorkloadType, WorkloadPhase, Option<Stage>, SeenWorkload, &'static str);
+    let cases: Vec<Case> = vec![
         ("wanted, not there", running, Adapter, Starting, None, gone(), "Start"),
         ("wanted, reported", running, Adapter, Starting, None, alive(), "NoteRunning"),
         ("wanted, runs", running, Adapter, Running, None, alive(), "held: wanted: job j is Running"),

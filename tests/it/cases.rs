@@ -260,7 +260,8 @@ cases! {
     the_controller_being_killed_in_mid_prompt_and_started_again => |agent| {
         let mut stage = Stage::new(agent);
         let ran = stage.world.path().join("ran");
-        let (steps, release): (String, Box<dyn Fn(&Stage)>) = match &stage.agent {
+        type Release = Box<dyn Fn(&Stage)>;
+        let (steps, release): (String, Release) = match &stage.agent {
             Agent::Fake(_) => {
                 let prompt = format!("@count {}\\n@wait-for {}\\n@say done", ran.display(), stage.world.path().join("go").display());
                 let step = format!("  work:\n    executor: agent\n    agent: agent\n    prompt: \"{prompt}\"\n    output_mode: stream_result\n    outputs: [result]\n");
