@@ -117,7 +117,6 @@ fn formatted<'a>(value: &V<'a>, spec: &str, meter: &Meter) -> Res<String> {
             let cut: String = text.chars().take(spec.precision.unwrap_or(usize::MAX)).collect();
             Ok(spec.padded("", &cut, false))
         }
-        (V::Bool(_), Some(_), None) => Ok(spec.padded("", &text::str(value, meter)?, true)),
         (_, Some(Num::Int(n)), None | Some('d' | 'n' | 'x' | 'X' | 'o' | 'b' | 'c')) => integer(n, &spec),
         (_, Some(number), _) => float(number.float(), &spec),
         _ => type_error(format!(

@@ -38,7 +38,7 @@ fn of(type_name: &str) -> &'static [&'static str] {
         "str" => strings::METHODS,
         "dict" => DICT,
         "list" => LIST,
-        "tuple" => TUPLE,
+        "tuple" | "range" => TUPLE,
         "set" => SET,
         "float" => FLOAT,
         "int" | "bool" => INT,
@@ -74,7 +74,7 @@ impl<'a> Eval<'a> {
             V::Str(text) => strings::call(self, text, name, args),
             V::Dict(dict) => self.dict_method(value, dict, name, args),
             V::Set(_) => self.set_method(value, name, args),
-            V::List(_) | V::Tuple(_) => self.list_method(value, name, args),
+            V::List(_) | V::Tuple(_) | V::Range(_) => self.list_method(value, name, args),
             _ => number_method(value, name, args),
         }
     }
@@ -157,6 +157,7 @@ impl<'a> Eval<'a> {
     fn len_of(&self, value: &V<'a>) -> i128 {
         match value {
             V::List(items) | V::Tuple(items) => items.len() as i128,
+            V::Range(span) => span.len,
             _ => 0,
         }
     }
