@@ -20,7 +20,7 @@ fn main() {
     let mut results = serde_json::Map::new();
     println!("{:<44} {:>12} {:>12} {:>8}  promise", "what", "tenure", "bare", "ratio");
     for processes in [4, 100] {
-        let bare = median((0..ROUNDS).map(|_| bare_stop(processes)).collect());
+        let bare = median(bare(processes));
         let ours = median(reap(processes));
         let ratio = ours.as_secs_f64() / bare.as_secs_f64();
         println!(
@@ -106,27 +106,6 @@ impl Watch {
     }
 }
 
-/// Starts a tree, signals all of it in a bare loop, waits for the last of it.
-fn bare_stop(processes: usize) -> Duration {
-    let mut command = Command::new("setsid");
-    command.args(["sh", "-c", &tree(processes)]).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    // Not the leader of a group, setsid need not fork: what it becomes leads the new session.
-    let leader = i32::try_from(child.id()).unwrap();
-    let pids = wait_until("the tree", || Some(session(leader)).filter(|pids| pids.len() == processes));
-    std::thread::sleep(Duration::from_millis(50));
-    let watch = Watch::new(&pids);
-    let begun = Instant::now();
-    for pid in &pids {
-        let pid = rustix::process::Pid::from_raw(*pid).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    }
-    watch.wait();
-    let took = begun.elapsed();
-    child.wait().unwrap();
-    took
-}
-
 struct World {
     dir: tempfile::TempDir,
     controller: Child,
@@ -200,21 +179,44 @@ fn script(text: &str) -> String {
     format!("        run: {}\n", serde_json::to_string(text).unwrap())
 }
 
+/// Starts a job with such a tree; gives the tree once it has settled.
+fn start(world: &World, name: &str, processes: usize) -> Vec<i32> {
+    world.apply(&job(name, &script(&tree(processes))));
+    let leader = wait_until("the workload", || {
+        let workloads = world.items("workloads");
+        let mine = workloads.iter().find(|workload| workload["spec"]["owners"][0]["name"] == name)?;
+        mine["status"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
+    });
+    let pids = wait_until("the tree", || Some(session(leader)).filter(|pids| pids.len() == processes));
+    std::thread::sleep(Duration::from_millis(50));
+    pids
+}
+
+/// The same tree, signalled in a bare loop that then waits for the last of it.
+fn bare(processes: usize) -> Vec<Duration> {
+    let world = World::new();
+    let round = |round| {
+        let pids = start(&world, &format!("job-{round}"), processes);
+        let watch = Watch::new(&pids);
+        let begun = Instant::now();
+        for pid in &pids {
+            if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+        watch.wait();
+        begun.elapsed()
+    };
+    (0..ROUNDS).map(round).collect()
+}
+
 /// From the commit that makes a job terminal to its last process gone.
 fn reap(processes: usize) -> Vec<Duration> {
     let world = World::new();
     let mut all = Vec::new();
     for round in 0..ROUNDS {
         let name = format!("job-{round}");
-        world.apply(&job(&name, &script(&tree(processes))));
-        let leader = wait_until("the workload", || {
-            let workloads = world.items("workloads");
-            let mine = workloads.iter().find(|workload| workload["spec"]["owners"][0]["name"] == name.as_str())?;
-            mine["status"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
-        });
-        let pids = wait_until("the tree", || Some(session(leader)).filter(|pids| pids.len() == processes));
-        // As in the bare loop, the tree has settled.
-        std::thread::sleep(Duration::from_millis(50));
+        let pids = start(&world, &name, processes);
         let watch = Watch::new(&pids);
         let waiter = std::thread::spawn(move || {
             watch.wait();

@@ -11,8 +11,9 @@ mod start;
 mod stop;
 
 pub use record::{Verdict, staged};
+pub use signal::Aim;
 
-use crate::model::{InstanceId, Kind, Time, WorkloadUid};
+use crate::model::{InstanceId, Kind, Stage, Time, WorkloadUid};
 use crate::os::{Cgroups, OsError, StateDir};
 use crate::plan::{Act, Action, Acts};
 use crate::store::{Store, StoreError};
@@ -135,7 +136,27 @@ impl Hands {
 
     /// Carries out one action; returns at once.
     pub fn submit(&self, uid: &WorkloadUid, action: Action) {
-        let name = action.as_str();
+        let (tools, ask, clock) = (self.tools.clone(), self.ask.clone(), self.clock);
+        self.one_at_a_time(uid, action.as_str(), move |uid| carry_out(&tools, &ask, uid, &action, clock));
+    }
+
+    /// Carries out the stage Terminate, whose verdict was committed this moment: the signals leave before this returns.
+    pub fn terminate_now(&self, uid: &WorkloadUid, stage: Stage, aim: Aim) {
+        let sent = stop::terminate(uid, aim);
+        let (tools, clock) = (self.tools.clone(), self.clock);
+        self.one_at_a_time(uid, stage.as_str(), move |uid| {
+            sent?;
+            record::mark_sent(&tools, uid, stage, clock())
+        });
+    }
+
+    /// Runs an act on a thread of its own, unless one on this workload is under way.
+    fn one_at_a_time(
+        &self,
+        uid: &WorkloadUid,
+        name: &'static str,
+        act: impl FnOnce(&WorkloadUid) -> Result<(), ActError> + Send + 'static,
+    ) {
         {
             let mut acts = self.acts.lock().unwrap_or_else(PoisonError::into_inner);
             let act = acts.by_workload.entry(uid.clone()).or_default();
@@ -144,10 +165,10 @@ impl Hands {
             }
             act.in_flight = Some(name);
         }
-        let (tools, ask, acts, looks) = (self.tools.clone(), self.ask.clone(), self.acts.clone(), self.looks.clone());
-        let (bell, clock, uid) = (self.bell.clone(), self.clock, uid.clone());
+        let (acts, looks, bell) = (self.acts.clone(), self.looks.clone(), self.bell.clone());
+        let (clock, uid) = (self.clock, uid.clone());
         tokio::task::spawn_blocking(move || {
-            let result = carry_out(&tools, &ask, &uid, &action, clock);
+            let result = act(&uid);
             let mut acts = acts.lock().unwrap_or_else(PoisonError::into_inner);
             let act = acts.by_workload.entry(uid.clone()).or_default();
             *act = after(act, &result, looks.load(Ordering::SeqCst), clock());

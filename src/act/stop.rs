@@ -1,7 +1,8 @@
 //! What each stage of an end does, once it is recorded.
 
-use super::{ActError, AskClient, Tools, record, signal};
+use super::{ActError, Aim, AskClient, Tools, record};
 use crate::model::{ProcId, Stage, Time, WorkloadUid};
+use crate::os::OsError;
 use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,19 +24,23 @@ pub(super) fn send(
             }
         }
         Stage::Terminate { .. } => {
-            // A stopped process sees the SIGTERM only when it is continued.
-            signal::send(uid, &[Signal::SIGTERM, Signal::SIGCONT], targets)?;
+            terminate(uid, Aim::at(targets))?;
         }
         Stage::Kill { .. } => {
             // Both: the group ends what forks faster than it can be found, the list what left the group.
             if let Some(cgroups) = &tools.cgroups {
                 cgroups.kill(uid)?;
             }
-            signal::send(uid, &[Signal::SIGKILL], targets)?;
+            Aim::at(targets).fire(uid, &[Signal::SIGKILL])?;
         }
         Stage::Clean => return super::clean::clean(tools, uid, clock),
     }
     record::mark_sent(tools, uid, stage, clock())
+}
+
+/// SIGTERM; a stopped process sees it only when it is continued.
+pub(super) fn terminate(uid: &WorkloadUid, aim: Aim) -> Result<(), OsError> {
+    aim.fire(uid, &[Signal::SIGTERM, Signal::SIGCONT])
 }
 
 /// Tells the shim to close the workload's stdin once all that was written has been passed on.

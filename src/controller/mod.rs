@@ -315,7 +315,10 @@ impl Controller {
         match self.store.commit(verdicts.txn, now) {
             Ok(_) => {
                 for (uid, send) in verdicts.sends {
-                    self.hands.submit(&uid, send);
+                    match send {
+                        verdicts::Send::Terminate(stage, aim) => self.hands.terminate_now(&uid, stage, aim),
+                        verdicts::Send::Other(action) => self.hands.submit(&uid, action),
+                    }
                 }
                 Ok(true)
             }

@@ -4,17 +4,28 @@
 //! a job's end to the end of its processes is the promise: the plan of the settled state is made on the look at hand, and
 //! its stops are recorded with the jobs. All else waits for the next pass.
 
-use crate::act::{Verdict, staged};
+use crate::act::{Aim, Verdict, staged};
 use crate::model::{AnyObject, Kind, Observed, Snapshot, Stage, Time, WorkloadUid};
 use crate::os;
 use crate::plan::{self, Action, Acts, Bounds, Guard, Violation};
 use crate::store::Txn;
 use std::collections::BTreeSet;
 
-/// A transaction with the stops that follow from it, and what is to be sent once it is committed.
+/// How many processes are held by descriptors at most, before a commit; the rest are opened after it.
+const HELD: usize = 256;
+
+/// A transaction with the stops that follow from it, and what is to be done once it is committed.
 pub(super) struct Verdicts {
     pub(super) txn: Txn,
-    pub(super) sends: Vec<(WorkloadUid, Action)>,
+    pub(super) sends: Vec<(WorkloadUid, Send)>,
+}
+
+/// What is to be done about one workload once its verdict is committed.
+pub(super) enum Send {
+    /// SIGTERM to these: they are held already, so that it can leave at once.
+    Terminate(Stage, Aim),
+    /// This.
+    Other(Action),
 }
 
 /// Adds to a transaction the stops that follow from it.
@@ -30,7 +41,7 @@ pub(super) fn follow(
     let plan = plan::diff(&settled, observed, acts, bounds, now);
     plan::check(&plan, &settled, observed, &Guard { bounds, user: os::effective_uid() })?;
     let written: BTreeSet<String> = txn.puts.iter().map(|object| object.meta().uid.clone()).collect();
-    let mut sends = Vec::new();
+    let (mut sends, mut free) = (Vec::new(), HELD);
     for (uid, action, _) in plan.actions() {
         let Action::Stop { stage, cause, message, targets, held_bytes } = action else { continue };
         // What has nothing to be signalled is in no hurry, and what is written already is not written twice.
@@ -42,7 +53,14 @@ pub(super) fn follow(
         let (row, event) = staged(row.clone(), *stage, &verdict, now);
         tracing::info!(workload = %uid, "{}", event.message);
         txn = txn.put(AnyObject::Workload(row)).event(event);
-        sends.push((uid.clone(), Action::Send { stage: *stage, targets: targets.clone() }));
+        let send = match stage {
+            Stage::Terminate { .. } if targets.len() <= free => {
+                free -= targets.len();
+                Send::Terminate(*stage, Aim::at(targets))
+            }
+            _ => Send::Other(Action::Send { stage: *stage, targets: targets.clone() }),
+        };
+        sends.push((uid.clone(), send));
     }
     Ok(Verdicts { txn, sends })
 }
