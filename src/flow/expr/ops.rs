@@ -144,7 +144,7 @@ fn repeat<'a>(value: &V<'a>, times: &V<'a>, meter: &Meter) -> Res<V<'a>> {
     let Some(Num::Int(times_int)) = num(times) else { return mismatch(Op::Mul, value, times) };
     let (V::Str(_) | V::List(_) | V::Tuple(_)) = value else { return mismatch(Op::Mul, value, times) };
     let Ok(count) = usize::try_from(times_int.max(0)) else { return too_large("a value that is repeated too often") };
-    let size = |len: usize| len.checked_mul(count).unwrap_or(usize::MAX);
+    let size = |len: usize| len.saturating_mul(count);
     match value {
         V::Str(text) => {
             meter.text(size(text.len()))?;
