@@ -201,7 +201,10 @@ impl Controller {
         loop {
             let outcome = self.pass(std::mem::take(&mut read_directories)).await;
             let wait = match outcome {
-                Ok(Outcome::Again) => continue,
+                Ok(Outcome::Again) => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Ok(Outcome::Rest(at)) => {
                     if self.options.once && self.converged() {
                         return;

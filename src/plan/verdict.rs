@@ -42,8 +42,10 @@ fn living_owner<'a>(row: &Workload, desired: &'a Snapshot) -> Result<&'a Job, Wa
             None => format!("job {} is missing", owner.name),
             Some(job) if is_deleted(job) => format!("job {} is deleted", owner.name),
             Some(job) => {
-                let reason = job.status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                format!("job {} is {}{reason}", owner.name, job.status.phase.as_str())
+                let phase = job.status.phase.as_str();
+                let reason = job.status.reason.as_deref().filter(|reason| *reason != phase);
+                let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                format!("job {} is {phase}{reason}", owner.name)
             }
         })
         .collect();

@@ -149,3 +149,29 @@ fn cost_and_session_are_on_the_run_and_outputs_come_through_a_file() {
     assert_eq!(job["status"]["costUsd"], 0.25);
     assert!(world.runs("job")["work"]["status"]["session"].is_string());
 }
+
+#[test]
+fn a_step_that_becomes_ready_as_its_adapter_fails_gets_another_one() {
+    let world = World::new();
+    Agent::Fake(&["--fail-handshake"]).install(&world, "");
+    let step = |name: &str, more: &str| {
+        format!(
+            "      {name}:\n        executor: agent\n        agent: agent\n        prompt: x\n        on_error: continue\n{more}"
+        )
+    };
+    world.drop_file(
+        "job.yaml",
+        &format!(
+            "apiVersion: tenure.dev/v1alpha1\nkind: Job\nmetadata: {{name: job}}\nspec:\n  flow:\n    steps:\n{}{}",
+            step("first", ""),
+            step("second", "        after_resolved: [first]\n")
+        ),
+    );
+    let job = wait_for("the job to end", || {
+        let job = world.job("job")?;
+        job["status"]["finishedAt"].is_string().then_some(job)
+    });
+    assert_eq!(job["status"]["phase"], "Succeeded", "both failed, and may: {:#}", job["status"]);
+    assert_eq!(world.workloads_of("job").len(), 2, "an adapter that has failed is not used again");
+    world.wait_gone(&world.traces_of("job"));
+}
