@@ -214,8 +214,8 @@ fn carry_out(
         Action::NoteRunning { shim, child } => record::note_running(tools, uid, *shim, *child, clock()),
         Action::Condemn { cause, message } => record::condemn(tools, uid, *cause, message, clock()),
         Action::Adopt => record::adopt(tools, uid, clock()),
-        Action::Stop { stage, cause, message, targets, held_bytes } => {
-            let verdict = Verdict { cause: *cause, message, targets, held_bytes: *held_bytes };
+        Action::Stop { stage, cause, message, targets, processes, held_bytes } => {
+            let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
             let recorded = record::begin_stage(tools, uid, *stage, &verdict, clock())?;
             stop::send(tools, ask, uid, recorded, targets, clock)
         }

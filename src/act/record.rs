@@ -2,7 +2,7 @@
 
 use super::{ActError, Tools, row};
 use crate::model::{
-    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, ProcId, Stage, Time, Workload, WorkloadPhase,
+    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, Pid, ProcId, Stage, Time, Workload, WorkloadPhase,
     WorkloadSpec, WorkloadStatus, WorkloadUid,
 };
 use crate::store::Txn;
@@ -105,15 +105,15 @@ pub struct Verdict<'a> {
     pub cause: Cause,
     /// The same for a person.
     pub message: &'a str,
-    /// Whom the stage signals.
-    pub targets: &'a [ProcId],
-    /// What its processes hold, in bytes.
+    /// Its living processes.
+    pub processes: &'a [Pid],
+    /// What they hold, in bytes.
     pub held_bytes: u64,
 }
 
 /// A row at the beginning of a stage, and the event that says so: what is on record before anything is done.
 pub fn staged(mut workload: Workload, stage: Stage, verdict: &Verdict<'_>, now: Time) -> (Workload, Event) {
-    let Verdict { cause, message, targets, held_bytes: held } = *verdict;
+    let Verdict { cause, message, processes, held_bytes: held } = *verdict;
     let first = workload.status.phase != WorkloadPhase::Stopping;
     workload.status.phase = WorkloadPhase::Stopping;
     workload.status.stage = Some(stage);
@@ -122,20 +122,18 @@ pub fn staged(mut workload: Workload, stage: Stage, verdict: &Verdict<'_>, now: 
     if first {
         workload.status.rss_bytes = Some(held);
     }
-    let pids: Vec<i32> = targets.iter().map(|target| target.pid.get()).collect();
     let what = if first { "Stopping" } else { "StopStage" };
-    let held_words = if held > 0 { format!("; it holds {}", megabytes(held)) } else { String::new() };
-    let whom = match pids.len() {
+    let whom = match processes.len() {
         0 => String::new(),
-        1 => " to 1 process".to_owned(),
-        count => format!(" to {count} processes"),
+        1 => format!("; 1 process, {}", megabytes(held)),
+        count => format!("; {count} processes, {}", megabytes(held)),
     };
-    let text = format!("{}{whom}: {message}{held_words}", stage.as_str());
+    let text = format!("{}: {message}{whom}", stage.as_str());
     let details = json!({
         "cause": cause.as_str(),
         "stage": stage.as_str(),
         "owners": workload.spec.owners,
-        "pids": pids,
+        "pids": processes,
         "rssBytes": held,
     });
     let uid = workload.uid();

@@ -43,13 +43,13 @@ pub(super) fn follow(
     let written: BTreeSet<String> = txn.puts.iter().map(|object| object.meta().uid.clone()).collect();
     let (mut sends, mut free) = (Vec::new(), HELD);
     for (uid, action, _) in plan.actions() {
-        let Action::Stop { stage, cause, message, targets, held_bytes } = action else { continue };
+        let Action::Stop { stage, cause, message, targets, processes, held_bytes } = action else { continue };
         // What has nothing to be signalled is in no hurry, and what is written already is not written twice.
         if matches!(stage, Stage::Clean) || written.contains(uid.as_str()) {
             continue;
         }
         let Some(row) = desired.workloads.get(uid) else { continue };
-        let verdict = Verdict { cause: *cause, message, targets, held_bytes: *held_bytes };
+        let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
         let (row, event) = staged(row.clone(), *stage, &verdict, now);
         tracing::info!(workload = %uid, "{}", event.message);
         txn = txn.put(AnyObject::Workload(row)).event(event);

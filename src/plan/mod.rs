@@ -84,7 +84,9 @@ pub enum Action {
         message: String,
         /// Whom to signal.
         targets: Vec<ProcId>,
-        /// The memory that its processes hold, in bytes.
+        /// All processes of it that live, the shim among them.
+        processes: Vec<Pid>,
+        /// The memory that they hold, in bytes.
         held_bytes: u64,
     },
     /// The stage is recorded and what it does may not have been done: do it (again).

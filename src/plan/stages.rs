@@ -120,7 +120,8 @@ fn stop(stage: Stage, cause: Cause, why: &str, case: Case<'_>) -> Line {
     let message = why.to_owned();
     let reason = format!("unwanted: {why}");
     let held_bytes = case.living().map(|process| process.rss_bytes).sum();
-    Line::Act(Action::Stop { stage, cause, message, targets, held_bytes }, reason)
+    let processes = case.living().map(|process| process.id.pid).collect();
+    Line::Act(Action::Stop { stage, cause, message, targets, processes, held_bytes }, reason)
 }
 
 /// Whom a stage signals. The shim ends by itself when the others have; it is killed only when it alone is left.

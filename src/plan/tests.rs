@@ -235,6 +235,7 @@ fn the_second_opinion_refuses_what_the_rules_forbid() {
                     cause: Cause::OwnerTerminal,
                     message: String::new(),
                     targets,
+                    processes: Vec::new(),
                     held_bytes: 0,
                 },
                 String::new(),
