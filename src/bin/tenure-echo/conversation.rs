@@ -7,10 +7,14 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// One session.
+/// How soon a cancellation is noticed.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// One session, as its current turn sees it.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) id: String,
@@ -119,10 +123,12 @@ impl Conversation {
     }
 
     fn prompt(&self, id: Value, params: &Value) {
-        let Some(session) = self.session(params) else {
+        let Some(mut session) = self.session(params) else {
             return error(&id, -32602, "there is no such session");
         };
-        session.cancelled.store(false, Ordering::SeqCst);
+        // A flag of its own: clearing the old one could undo a cancellation that the previous turn has yet to notice.
+        session.cancelled = Arc::default();
+        lock(&self.shared.sessions).insert(session.id.clone(), session.clone());
         let blocks = params["prompt"].as_array().cloned().unwrap_or_default();
         let text: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
         let text = text.join("\n");
@@ -147,7 +153,7 @@ impl Conversation {
         }));
     }
 
-    /// Asks the client, and waits for its answer.
+    /// Asks the client, and waits for its answer, or until the turn is cancelled.
     pub(crate) fn ask(&self, session: &Session, method: &str, mut params: Value) -> Result<Value, String> {
         let id = self.shared.next.fetch_add(1, Ordering::SeqCst);
         let (sender, answer): (_, Receiver<Result<Value, String>>) = channel();
@@ -156,12 +162,22 @@ impl Conversation {
             fields.insert("sessionId".into(), session.id.clone().into());
         }
         write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
-        answer.recv().map_err(|_| "the client is gone".to_owned())?
+        loop {
+            match answer.recv_timeout(TICK) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err("the client is gone".into()),
+                Err(RecvTimeoutError::Timeout) if session.is_cancelled() => {
+                    lock(&self.shared.asked).remove(&id);
+                    return Err("cancelled".into());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     fn answered(&self, message: &Value) {
         let Some(sender) = message["id"].as_u64().and_then(|id| lock(&self.shared.asked).remove(&id)) else { return };
-        let answer = match message.get("error") {
+        let answer = match message.get("error").filter(|error| !error.is_null()) {
             Some(error) => Err(error["message"].as_str().unwrap_or("error").to_owned()),
             None => Ok(message["result"].clone()),
         };

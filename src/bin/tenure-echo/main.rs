@@ -16,7 +16,7 @@ It echoes each prompt, unless lines of the prompt are directives, which it follo
   @say TEXT             say this (instead of the echo)
   @think TEXT           think this
   @sleep 500ms          take that long
-  @hang                 never answer
+  @hang                 never answer, unless cancelled
   @wait-for PATH        go on when this file is there
   @count PATH           append a line to this file: proves how often a turn ran
   @write PATH TEXT      write a file, without asking the client
@@ -30,7 +30,7 @@ It echoes each prompt, unless lines of the prompt are directives, which it follo
   @die                  exit with status 1 in mid-prompt
   @spawn-grandchild     start a child that stays
   @spawn-escaper        start a process that leaves the session and its parents
-  @spawn-bare-escaper   the same, with an empty environment
+  @bare-escaper         the same, with an empty environment; also @spawn-bare-escaper
 
 Options:
   --ignore-term         ignore SIGTERM

@@ -80,7 +80,12 @@ impl Manners {
 impl Child {
     pub(crate) fn start(self) -> io::Result<()> {
         let mut command = match self {
-            Child::Grandchild => shell("sleep 1000"),
+            Child::Grandchild => {
+                // No shell: some stay in between, and would be one process more.
+                let mut command = Command::new("sleep");
+                command.arg("1000");
+                command
+            }
             // The shell between ends at once, and so does `setsid`'s: nobody is left whose child it could be.
             Child::Escaper => shell("setsid sh -c 'sleep 1000 & exit 0' & exit 0"),
             Child::BareEscaper => {

@@ -1,14 +1,13 @@
 //! What a prompt makes the agent do.
 
-use crate::conversation::{Conversation, Session};
+use crate::conversation::{Conversation, Session, TICK};
 use crate::manners::{Child, duration};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-const TICK: Duration = Duration::from_millis(10);
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// How a turn ended.
 pub(crate) enum Ended {
@@ -19,7 +18,7 @@ pub(crate) enum Ended {
 
 /// Follows the directives of a prompt; without any, echoes it.
 pub(crate) fn follow(conversation: &Conversation, session: &Session, prompt: &str) -> Ended {
-    let turn = TurnOf { conversation, session, prompt };
+    let turn = TurnOf { conversation, session, prompt, told_usage: Cell::new(false) };
     let directives: Vec<&str> = prompt.lines().map(str::trim).filter(|line| line.starts_with('@')).collect();
     if directives.is_empty() {
         turn.say(prompt);
@@ -31,11 +30,17 @@ pub(crate) fn follow(conversation: &Conversation, session: &Session, prompt: &st
         match turn.step(word, rest.trim()) {
             Ok(()) => {}
             Err(Stop::Ended(ended)) => return ended,
+            // A request that the cancellation cut short is no error to talk about.
+            Err(Stop::Error(_)) if session.is_cancelled() => return Ended::Cancelled,
             Err(Stop::Error(message)) => turn.say(&format!("error: {message}\n")),
         }
         if session.is_cancelled() {
             return Ended::Cancelled;
         }
+    }
+    // Not after `@cost`: an update without a cost could be taken for its withdrawal.
+    if !turn.told_usage.get() {
+        turn.usage(None);
     }
     Ended::Turn
 }
@@ -62,6 +67,7 @@ struct TurnOf<'a> {
     conversation: &'a Conversation,
     session: &'a Session,
     prompt: &'a str,
+    told_usage: Cell<bool>,
 }
 
 impl TurnOf<'_> {
@@ -74,7 +80,7 @@ impl TurnOf<'_> {
                 self.wait(|| Instant::now() >= until)?;
             }
             "@hang" => self.wait(|| false)?,
-            "@wait-for" => self.wait(|| Path::new(rest).exists())?,
+            "@wait-for" => self.wait(|| self.path(rest).exists())?,
             "@count" => writeln!(OpenOptions::new().create(true).append(true).open(self.path(rest))?, "1")?,
             "@write" => {
                 let (path, text) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -97,7 +103,7 @@ impl TurnOf<'_> {
             "@die" => std::process::exit(1),
             "@spawn-grandchild" => Child::Grandchild.start()?,
             "@spawn-escaper" => Child::Escaper.start()?,
-            "@spawn-bare-escaper" => Child::BareEscaper.start()?,
+            "@bare-escaper" | "@spawn-bare-escaper" => Child::BareEscaper.start()?,
             other => return Err(Stop::Error(format!("there is no directive {other}"))),
         }
         Ok(())
@@ -122,6 +128,7 @@ impl TurnOf<'_> {
             fields.insert("cost".into(), json!({"amount": cost, "currency": "USD"}));
         }
         self.conversation.update(self.session, &update);
+        self.told_usage.set(true);
     }
 
     fn wait(&self, done: impl Fn() -> bool) -> Result<(), Stop> {
@@ -140,7 +147,7 @@ impl TurnOf<'_> {
 
     fn output_file(&self) -> Result<PathBuf, Stop> {
         let named = self.prompt.lines().find_map(|line| line.trim().strip_prefix("output file: "));
-        named.map(PathBuf::from).ok_or_else(|| Stop::Error("the prompt names no output file".into()))
+        named.map(|path| self.path(path)).ok_or_else(|| Stop::Error("the prompt names no output file".into()))
     }
 
     fn permission(&self) -> Result<(), Stop> {
@@ -158,9 +165,13 @@ impl TurnOf<'_> {
     fn terminal(&self, command: &str) -> Result<(), Stop> {
         let created = self.ask("terminal/create", json!({"command": "sh", "args": ["-c", command]}))?;
         let terminal = json!({"terminalId": created["terminalId"]});
-        self.ask("terminal/wait_for_exit", terminal.clone())?;
-        let output = self.ask("terminal/output", terminal.clone())?;
-        self.ask("terminal/release", terminal)?;
+        let output = self
+            .ask("terminal/wait_for_exit", terminal.clone())
+            .and_then(|_| self.ask("terminal/output", terminal.clone()));
+        // Released in any case: that is what ends the command of a cancelled turn.
+        let released = self.ask("terminal/release", terminal);
+        let output = output?;
+        released?;
         self.say(output["output"].as_str().unwrap_or_default());
         Ok(())
     }
