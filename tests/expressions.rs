@@ -170,6 +170,7 @@ fn an_error_names_what_there_is() {
     assert_eq!(message("atempt > 1"), "there is no name `atempt` here; given are attempt, outputs");
     assert_eq!(message("outputs.score > 'a'"), "int and str can not be compared with `>`");
     assert_eq!(message("'n: ' + outputs.score"), "`+` does not work on a str and a int; make both texts with str(…)");
+    assert_eq!(message("(attempt"), "the end is not expected here; `)` is missing");
     assert_eq!(
         message("outputs._error"),
         "`._error`: names that begin with `_` are not reached by a dot; a field is reached with .get(\"_error\")"
