@@ -163,10 +163,9 @@ pub(super) fn contains<'a>(item: &V<'a>, container: &V<'a>, meter: &Meter) -> Re
             _ => table.has(&item.key(meter, 0)?),
         },
         V::Range(span) => match num(item) {
-            Some(Num::Int(n)) => {
-                let from = n - span.start;
+            Some(Num::Int(n)) => n.checked_sub(span.start).is_some_and(|from| {
                 span.len > 0 && from % span.step == 0 && (0..span.len).contains(&(from / span.step))
-            }
+            }),
             _ => return Ok(None),
         },
         _ => return Ok(None),

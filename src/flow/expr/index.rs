@@ -5,7 +5,7 @@ use super::error::{ErrorKind, Fail, Res, forbidden, type_error, value_error};
 use super::eval::Eval;
 use super::meter::Meter;
 use super::methods;
-use super::number::Num;
+use super::number::{self, Num};
 use super::text;
 use super::value::{Dict, Func, Seq, Span, Text, V};
 use std::rc::Rc;
@@ -89,12 +89,14 @@ pub(super) fn slice<'a>(value: &V<'a>, parts: [Option<V<'a>>; 3], meter: &Meter)
     let stop = stop.map_or(if step > 0 { high } else { low }, clip);
     let places = Span::new(start, stop, step)?;
     match value {
-        V::Range(span) => Ok(V::Range(Span {
-            start: span.start + span.step * start,
-            stop: span.start + span.step * stop,
-            step: span.step * step,
-            len: places.len,
-        })),
+        V::Range(span) => {
+            // A slice of a slice of … multiplies the steps.
+            let at = |index: i128| span.step.checked_mul(index).and_then(|from| span.start.checked_add(from));
+            match (at(start), at(stop), span.step.checked_mul(step)) {
+                (Some(start), Some(stop), Some(step)) => Ok(V::Range(Span { start, stop, step, len: places.len })),
+                _ => number::overflow(),
+            }
+        }
         V::Str(text) => text_slice(text, places, meter),
         V::List(items) => Ok(V::list(picked(items, places, meter)?)),
         V::Tuple(items) => Ok(V::tuple(picked(items, places, meter)?)),

@@ -15,6 +15,8 @@
 //!   then CPython makes up for what rounding loses, so a sum of floats may differ from it in the last digit.
 //! - `regex_extract(pattern, text, default=None)` is the first group of the first match, or the match if there is no group. The
 //!   patterns are those of the `regex` crate, which takes linear time: no look-around, no references to groups.
+//! - `is` is meant for `None` and the booleans. Elsewhere it guesses at CPython's objects: two equal literals are not one.
+//! - A function, method, range, or generator has no text and can not be a key, where Python has an address.
 //!
 //! No lambda, f-string, assignment, `await`, bytes, or complex number, and no attribute that begins with `_` (a field with such a
 //! name is `outputs.get('_error')`).

@@ -65,8 +65,40 @@ fn by_zero<T>() -> Res<T> {
     Err(Fail::new(ErrorKind::ZeroDivision, "division by zero"))
 }
 
+/// `/`
 pub(super) fn divide(a: Num, b: Num) -> Res<f64> {
-    if b.float() == 0.0 { by_zero() } else { Ok(a.float() / b.float()) }
+    if b.float() == 0.0 {
+        return by_zero();
+    }
+    match (a, b) {
+        (Num::Int(a), Num::Int(b)) if a.unsigned_abs().max(b.unsigned_abs()) > EXACT => {
+            let size = ratio(a.unsigned_abs(), b.unsigned_abs());
+            Ok(if (a < 0) == (b < 0) { size } else { -size })
+        }
+        _ => Ok(a.float() / b.float()),
+    }
+}
+
+/// Up to here every integer is a float.
+const EXACT: u128 = 1 << 53;
+
+/// The float nearest to `a / b`; the floats nearest to each would round twice. `b` is not zero, and both are at most 2^127.
+#[expect(clippy::cast_precision_loss, reason = "the one rounding that is due: what it drops is in the lowest bit")]
+fn ratio(a: u128, b: u128) -> f64 {
+    if a == 0 {
+        return 0.0;
+    }
+    let (mut quotient, mut rest, mut exponent) = (a / b, a % b, 0i32);
+    // Bits behind the point, until there are more than enough to round.
+    while quotient < 1 << 64 {
+        rest <<= 1;
+        quotient = quotient << 1 | u128::from(rest >= b);
+        if rest >= b {
+            rest -= b;
+        }
+        exponent -= 1;
+    }
+    (quotient | u128::from(rest != 0)) as f64 * 2f64.powi(exponent)
 }
 
 /// `//` and `%`.
@@ -154,18 +186,17 @@ pub(super) fn round_int(n: i128, digits: i128) -> Res<i128> {
     if digits >= 0 {
         return Ok(n);
     }
-    let Some(scale) = u32::try_from(-digits).ok().and_then(|digits| 10i128.checked_pow(digits)) else { return Ok(0) };
+    let places = u32::try_from(digits.unsigned_abs()).unwrap_or(u32::MAX);
+    let Some(scale) = 10i128.checked_pow(places) else { return Ok(0) };
     let rest = n.rem_euclid(scale);
-    let down = n - rest;
+    // What is subtracted first may lie past the smallest integer; the quotient does not.
+    let below = n.div_euclid(scale);
     let up = match rest.cmp(&(scale / 2)) {
         Ordering::Less => false,
         Ordering::Greater => true,
-        Ordering::Equal => (down / scale) % 2 != 0,
+        Ordering::Equal => below % 2 != 0,
     };
-    if !up {
-        return Ok(down);
-    }
-    down.checked_add(scale).map_or_else(overflow, Ok)
+    (below + i128::from(up)).checked_mul(scale).map_or_else(overflow, Ok)
 }
 
 /// Digits and exponent of a float: `d.ddd × 10^exponent`, the shortest that reads back as the same.

@@ -168,6 +168,8 @@ fn repeat<'a>(value: &V<'a>, times: &V<'a>, meter: &Meter) -> Res<V<'a>> {
 /// `|`, `&`, `-`, `^` of sets.
 pub(super) fn sets<'a>(op: Op, a: &V<'a>, b: &V<'a>, meter: &Meter) -> Res<V<'a>> {
     let (Some(x), Some(y)) = (as_set(a, meter)?, as_set(b, meter)?) else { return mismatch(op, a, b) };
+    // Of two equal elements that differ (`1`, `1.0`), CPython's `&` keeps that of the smaller set.
+    let (x, y) = if op == Op::And && y.entries.len() <= x.entries.len() { (y, x) } else { (x, y) };
     let mut items = Vec::new();
     for (item, _) in &x.entries {
         let both = y.has(&item.key(meter, 0)?);

@@ -116,7 +116,14 @@ pub(super) fn call<'a>(eval: &Eval<'a>, text: &Text<'a>, name: &str, args: Args<
 fn titled(text: &str, upper: impl Fn(usize) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for (place, c) in text.chars().enumerate() {
-        if upper(place) { out.extend(c.to_uppercase()) } else { out.extend(c.to_lowercase()) }
+        if upper(place) {
+            // `ß` is `Ss` at the start of a word.
+            let mut large = c.to_uppercase();
+            out.extend(large.next());
+            out.extend(large.flat_map(char::to_lowercase));
+        } else {
+            out.extend(c.to_lowercase());
+        }
     }
     out
 }

@@ -112,7 +112,7 @@ impl Parser {
                 self.bump();
                 self.braces(at)
             }
-            _ => self.fail(format!("{} is not expected here; a value is missing", self.seen())),
+            _ => self.missing("a value is missing"),
         }
     }
 
@@ -158,7 +158,7 @@ impl Parser {
         let (mut entries, mut items) = (Vec::new(), Vec::new());
         while !self.is("}") {
             if self.eat("**") {
-                entries.push(Entry::Spread(self.binary(0)?));
+                entries.push(Entry::Spread(self.binary()?));
             } else {
                 let item = self.item()?;
                 if !item.star && self.eat(":") {
@@ -206,7 +206,7 @@ impl Parser {
             self.bump();
             let target = self.targets()?;
             if !self.eat_word("in") {
-                return self.fail(format!("{} is not expected here; `in` is missing", self.seen()));
+                return self.missing("`in` is missing");
             }
             let iter = self.or()?;
             let mut conditions = Vec::new();
@@ -252,7 +252,7 @@ impl Parser {
                 // `(a)` is `a`, `[a]` unpacks.
                 Ok(if open == "[" && matches!(inner, Target::Name(_)) { Target::Tuple(vec![inner]) } else { inner })
             }
-            _ => self.fail(format!("{} is not expected here; `for` needs a name", self.seen())),
+            _ => self.missing("`for` needs a name"),
         }
     }
 }

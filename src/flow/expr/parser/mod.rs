@@ -27,6 +27,63 @@ pub(super) fn parse(text: &str) -> Res<Node> {
     }
 }
 
+/// The number of ranks of operators.
+const RANKS: u8 = 6;
+
+/// An operator with what stands on its right.
+struct Operand {
+    op: Op,
+    rank: u8,
+    /// Where the operator is, and where its operand starts.
+    here: usize,
+    start: usize,
+    node: Node,
+}
+
+/// Groups operands by rank, the highest first.
+fn grouped(at: usize, mut first: Node, mut rest: Vec<Operand>) -> Res<Node> {
+    for rank in (0..RANKS).rev() {
+        let mut left: Vec<Operand> = Vec::new();
+        let mut chain = Vec::new();
+        // Ends the chain of this rank, which belongs to the operand before it.
+        let close = |left: &mut Vec<Operand>, chain: &mut Vec<(Op, usize, Node)>, first: &mut Node| -> Res<()> {
+            if chain.is_empty() {
+                return Ok(());
+            }
+            let (start, target) = match left.last_mut() {
+                Some(operand) => (operand.start, &mut operand.node),
+                None => (at, first),
+            };
+            let hollow = Node { at: start, height: 1, kind: Kind::None };
+            let head = std::mem::replace(target, hollow);
+            *target = Node::new(start, Kind::Chain(Box::new(head), std::mem::take(chain)))?;
+            Ok(())
+        };
+        for operand in rest {
+            if operand.rank == rank {
+                chain.push((operand.op, operand.here, operand.node));
+            } else {
+                close(&mut left, &mut chain, &mut first)?;
+                left.push(operand);
+            }
+        }
+        close(&mut left, &mut chain, &mut first)?;
+        rest = left;
+    }
+    Ok(first)
+}
+
+/// One node as it is, several joined.
+fn joined(at: usize, mut nodes: Vec<Node>, kind: fn(Vec<Node>) -> Kind) -> Res<Node> {
+    match (nodes.pop(), nodes.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (last, _) => {
+            nodes.extend(last);
+            Node::new(at, kind(nodes))
+        }
+    }
+}
+
 struct Parser {
     tokens: Vec<Token>,
     at: usize,
@@ -72,6 +129,19 @@ impl Parser {
         Err(self.error(ErrorKind::Syntax, message))
     }
 
+    /// A failure for what is not there. Apart, so that the text that it makes takes no room in the frames of those who call it.
+    #[cold]
+    fn missing<T>(&self, what: &str) -> Res<T> {
+        self.fail(format!("{} is not expected here; {what}", self.seen()))
+    }
+
+    #[cold]
+    fn hidden<T>(&self, name: &str) -> Res<T> {
+        self.forbid(format!(
+            "`.{name}`: names that begin with `_` are not reached by a dot; a field is reached with .get({name:?})"
+        ))
+    }
+
     fn forbid<T>(&self, message: impl Into<String>) -> Res<T> {
         Err(self.error(ErrorKind::Forbidden, message))
     }
@@ -101,11 +171,7 @@ impl Parser {
     }
 
     fn expect(&mut self, op: &str) -> Res<()> {
-        if self.eat(op) {
-            Ok(())
-        } else {
-            self.fail(format!("{} is not expected here; `{op}` is missing", self.seen()))
-        }
+        if self.eat(op) { Ok(()) } else { self.missing(&format!("`{op}` is missing")) }
     }
 
     fn deeper<T>(&mut self, f: impl FnOnce(&mut Parser) -> Res<T>) -> Res<T> {
@@ -141,7 +207,7 @@ impl Parser {
 
     fn item(&mut self) -> Res<Item> {
         if self.eat("*") {
-            return Ok(Item { star: true, node: self.binary(0)? });
+            return Ok(Item { star: true, node: self.binary()? });
         }
         Ok(Item { star: false, node: self.expression()? })
     }
@@ -156,7 +222,7 @@ impl Parser {
         while self.eat_word("if") {
             let condition = self.or()?;
             if !self.eat_word("else") {
-                return self.fail(format!("{} is not expected here; `… if …` needs its `else …`", self.seen()));
+                return self.missing("`… if …` needs its `else …`");
             }
             if self.is_word("lambda") {
                 return self.forbid("lambda is not part of flows");
@@ -170,30 +236,21 @@ impl Parser {
         if arms.is_empty() { Ok(last) } else { Node::new(at, Kind::If(arms, Box::new(last))) }
     }
 
+    /// `or`, and `and` within it; one function for both, as every frame counts 64 times.
     fn or(&mut self) -> Res<Node> {
         let at = self.offset();
-        let first = self.and()?;
-        if !self.is_word("or") {
-            return Ok(first);
+        let mut either = Vec::new();
+        loop {
+            let here = self.offset();
+            let mut all = vec![self.not()?];
+            while self.eat_word("and") {
+                all.push(self.not()?);
+            }
+            either.push(joined(here, all, Kind::And)?);
+            if !self.eat_word("or") {
+                return joined(at, either, Kind::Or);
+            }
         }
-        let mut nodes = vec![first];
-        while self.eat_word("or") {
-            nodes.push(self.and()?);
-        }
-        Node::new(at, Kind::Or(nodes))
-    }
-
-    fn and(&mut self) -> Res<Node> {
-        let at = self.offset();
-        let first = self.not()?;
-        if !self.is_word("and") {
-            return Ok(first);
-        }
-        let mut nodes = vec![first];
-        while self.eat_word("and") {
-            nodes.push(self.not()?);
-        }
-        Node::new(at, Kind::And(nodes))
     }
 
     fn not(&mut self) -> Res<Node> {
@@ -228,12 +285,12 @@ impl Parser {
 
     fn comparison(&mut self) -> Res<Node> {
         let at = self.offset();
-        let first = self.binary(0)?;
+        let first = self.binary()?;
         let mut rest = Vec::new();
         loop {
             let here = self.offset();
             match self.comparison_operator() {
-                Some(cmp) => rest.push((cmp, here, self.binary(0)?)),
+                Some(cmp) => rest.push((cmp, here, self.binary()?)),
                 None if rest.is_empty() => return Ok(first),
                 None => return Node::new(at, Kind::Compare(Box::new(first), rest)),
             }
@@ -258,20 +315,18 @@ impl Parser {
         }))
     }
 
-    /// Operators of rank `least` and above.
-    fn binary(&mut self, least: u8) -> Res<Node> {
+    /// Operators between operands. They are read flat and grouped afterwards, so that a level of brackets costs one frame, not one a rank.
+    fn binary(&mut self) -> Res<Node> {
         let at = self.offset();
-        let mut left = self.unary()?;
-        while let Some((_, rank)) = self.binary_operator()?.filter(|(_, rank)| *rank >= least) {
-            let mut rest = Vec::new();
-            while let Some((op, _)) = self.binary_operator()?.filter(|(_, r)| *r == rank) {
-                let here = self.offset();
-                self.bump();
-                rest.push((op, here, self.binary(rank + 1)?));
-            }
-            left = Node::new(at, Kind::Chain(Box::new(left), rest))?;
+        let first = self.unary()?;
+        let mut rest = Vec::new();
+        while let Some((op, rank)) = self.binary_operator()? {
+            let here = self.offset();
+            self.bump();
+            let start = self.offset();
+            rest.push(Operand { op, rank, here, start, node: self.unary()? });
         }
-        Ok(left)
+        if rest.is_empty() { Ok(first) } else { grouped(at, first, rest) }
     }
 
     fn unary(&mut self) -> Res<Node> {
@@ -310,13 +365,11 @@ impl Parser {
             if self.eat(".") {
                 let here = self.offset();
                 let Tok::Word(name) = self.tok() else {
-                    return self.fail(format!("{} is not expected here; a name is missing after the dot", self.seen()));
+                    return self.missing("a name is missing after the dot");
                 };
                 let name = name.clone();
                 if name.starts_with('_') {
-                    return self.forbid(format!(
-                        "`.{name}`: names that begin with `_` are not reached by a dot; a field is reached with .get({name:?})"
-                    ));
+                    return self.hidden(&name);
                 }
                 self.bump();
                 trailers.push((here, Trailer::Attr(name)));
