@@ -10,7 +10,7 @@ mod signal;
 mod start;
 mod stop;
 
-pub use record::{Verdict, staged};
+pub use record::{Verdict, staged, tell};
 pub use signal::Aim;
 
 use crate::model::{InstanceId, Kind, Stage, Time, WorkloadUid};

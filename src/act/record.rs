@@ -111,6 +111,19 @@ pub struct Verdict<'a> {
     pub held_bytes: u64,
 }
 
+/// Says in the log what happens to a workload. That a step's script is cleaned up behind it is nothing to tell people.
+pub fn tell(uid: &WorkloadUid, cause: Cause, words: &str) {
+    match cause {
+        Cause::NoLongerNeeded => tracing::debug!(workload = %uid, "{words}"),
+        Cause::OwnerTerminal
+        | Cause::OwnerMissing
+        | Cause::Exited
+        | Cause::ShimLost
+        | Cause::StartFailed
+        | Cause::NoRow => tracing::info!(workload = %uid, cause = cause.as_str(), "{words}"),
+    }
+}
+
 /// A row at the beginning of a stage, and the event that says so: what is on record before anything is done.
 pub fn staged(mut workload: Workload, stage: Stage, verdict: &Verdict<'_>, now: Time) -> (Workload, Event) {
     let Verdict { cause, message, processes, held_bytes: held } = *verdict;
@@ -149,7 +162,7 @@ pub(super) fn begin_stage(
     now: Time,
 ) -> Result<Stage, ActError> {
     let (workload, event) = staged(row(tools, uid)?, stage, verdict, now);
-    tracing::info!(workload = %uid, "{}", event.message);
+    tell(uid, verdict.cause, &event.message);
     tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(stage)
 }
@@ -199,7 +212,7 @@ pub(super) fn stopped(tools: &Tools, uid: &WorkloadUid, log: &Path, now: Time) -
         "exit": exit,
         "rssBytes": returned,
     });
-    tracing::info!(workload = %uid, cause = cause.as_str(), "{text}");
+    tell(uid, cause, &text);
     let event = event(uid, EventType::Normal, "Stopped", text, details, now);
     tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(())

@@ -24,7 +24,7 @@ pub use load::{Loaded, load, load_text};
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
 
 use crate::act::{Hands, Tools};
-use crate::model::{Observed, Pid, ProcId, Reading, Snapshot, Time, WorkloadUid};
+use crate::model::{Event, Kind, Observed, Pid, ProcId, Reading, Snapshot, Time, WorkloadUid};
 use crate::observe::Eyes;
 use crate::os::{self, Cgroups, LockError, OsError, StateDir, StateLock};
 use crate::plan::{self, Bounds, Guard};
@@ -315,6 +315,7 @@ impl Controller {
         // verdicts, and the signals need wait for no further pass.
         let acts = self.hands.acts();
         let verdicts = verdicts::follow(settled.txn, desired, observed, &acts, bounds, now)?;
+        let told: Vec<Event> = verdicts.txn.events.iter().filter(|event| event.kind == Kind::Job).cloned().collect();
         match self.store.commit(verdicts.txn, now) {
             Ok(_) => {
                 for (uid, send) in verdicts.sends {
@@ -322,6 +323,9 @@ impl Controller {
                         verdicts::Send::Terminate(stage, aim) => self.hands.terminate_now(&uid, stage, aim),
                         verdicts::Send::Other(action) => self.hands.submit(&uid, action),
                     }
+                }
+                for event in told {
+                    tracing::info!(job = %event.name, "{}: {}", event.reason, event.message);
                 }
                 Ok(true)
             }
@@ -336,7 +340,7 @@ impl Controller {
         let mut ended = BTreeSet::new();
         for (_, terminal) in self.adapters.terminals() {
             if !desired.workloads.contains_key(&terminal.id)
-                && self.store.get(crate::model::Kind::Workload, terminal.id.as_str())?.is_some()
+                && self.store.get(Kind::Workload, terminal.id.as_str())?.is_some()
             {
                 ended.insert(terminal.id);
             }

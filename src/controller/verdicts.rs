@@ -4,7 +4,7 @@
 //! a job's end to the end of its processes is the promise: the plan of the settled state is made on the look at hand, and
 //! its stops are recorded with the jobs. All else waits for the next pass.
 
-use crate::act::{Aim, Verdict, staged};
+use crate::act::{Aim, Verdict, staged, tell};
 use crate::model::{AnyObject, Kind, Observed, Snapshot, Stage, Time, WorkloadUid};
 use crate::os;
 use crate::plan::{self, Action, Acts, Bounds, Guard, Violation};
@@ -51,7 +51,7 @@ pub(super) fn follow(
         let Some(row) = desired.workloads.get(uid) else { continue };
         let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
         let (row, event) = staged(row.clone(), *stage, &verdict, now);
-        tracing::info!(workload = %uid, "{}", event.message);
+        tell(uid, *cause, &event.message);
         txn = txn.put(AnyObject::Workload(row)).event(event);
         let send = match stage {
             Stage::Terminate { .. } if targets.len() <= free => {
