@@ -192,6 +192,14 @@ impl Controller {
 
     /// The loop. Returns when `shutdown` completes or, with `once`, when what is is what should be.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        self.reconcile(shutdown).await;
+        // Where nothing runs on, nothing of ours stays; where something does, the kernel refuses.
+        if let Some(cgroups) = &self.tools.cgroups {
+            cgroups.remove_base();
+        }
+    }
+
+    async fn reconcile(&mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         let dirty = Arc::new(Notify::new());
         let _watcher = wake::watch_directories(&self.options.dirs, dirty.clone());

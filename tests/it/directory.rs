@@ -110,4 +110,7 @@ fn once_converges_and_exits() {
     world.ok(&["run", &dir, "--once"]);
     assert_eq!(world.job("greet").unwrap()["status"]["phase"], "Succeeded");
     assert!(world.list("workloads").iter().all(|workload| workload["status"]["phase"] == "Stopped"));
+    let instance = crate::support::procs::instance_of(&world.state()).unwrap();
+    let base = crate::support::procs::cgroups_of(&format!("tenure-{instance}"));
+    assert!(base.is_empty(), "nothing runs on, so nothing stays: {base:?}");
 }
