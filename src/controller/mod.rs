@@ -41,6 +41,8 @@ use watches::Watches;
 
 /// How long a controller that starts waits for the lock: another one may be ending just now.
 const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
+/// After signals that left with the end of a job.
+const AFTER_SIGNALS: Duration = Duration::from_millis(2);
 /// After a pass that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -110,6 +112,16 @@ pub struct Controller {
     tools: Tools,
     /// Held as long as the controller lives; shims watch it.
     _lock: StateLock,
+}
+
+/// What settling the jobs came to.
+enum Settling {
+    /// They are at rest.
+    Rest,
+    /// Something was written: what is to be done now shows in a new look.
+    Written,
+    /// The same, and signals have left.
+    Signalled,
 }
 
 /// What a pass came to.
@@ -256,8 +268,14 @@ impl Controller {
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
         let bounds = self.bounds(&desired, &observed);
-        if self.settle(&desired, &observed, &bounds, now)? {
-            return Ok(Outcome::Again);
+        match self.settle(&desired, &observed, &bounds, now)? {
+            Settling::Rest => {}
+            Settling::Written => return Ok(Outcome::Again),
+            // Who was just signalled ends now: a look at once would only be in the way, and too early.
+            Settling::Signalled => {
+                tokio::time::sleep(AFTER_SIGNALS).await;
+                return Ok(Outcome::Again);
+            }
         }
         let acts = self.hands.acts();
         let plan = plan::diff(&desired, &observed, &acts, &bounds, now);
@@ -296,14 +314,14 @@ impl Controller {
         }
     }
 
-    /// Takes the jobs as far as they go; true: something was written, and what is to be done now shows in a new look.
+    /// Takes the jobs as far as they go.
     fn settle(
         &mut self,
         desired: &Snapshot,
         observed: &Observed,
         bounds: &Bounds,
         now: Time,
-    ) -> Result<bool, PassError> {
+    ) -> Result<Settling, PassError> {
         let world = World {
             desired,
             observed,
@@ -317,7 +335,7 @@ impl Controller {
         let settled = settle::settle(&world, &mut self.flows, &mut new_uid);
         self.wake_jobs = settled.wake_at;
         if settled.txn.is_empty() {
-            return Ok(false);
+            return Ok(Settling::Rest);
         }
         // The ends that follow are recorded in the same transaction: once a job is terminal, its processes have their
         // verdicts, and the signals need wait for no further pass.
@@ -326,6 +344,7 @@ impl Controller {
         let told: Vec<Event> = verdicts.txn.events.iter().filter(|event| event.kind == Kind::Job).cloned().collect();
         match self.store.commit(verdicts.txn, now) {
             Ok(_) => {
+                let settling = if verdicts.sends.is_empty() { Settling::Written } else { Settling::Signalled };
                 for (uid, send) in verdicts.sends {
                     match send {
                         verdicts::Send::Terminate(stage, aim) => self.hands.terminate_now(&uid, stage, aim),
@@ -335,10 +354,10 @@ impl Controller {
                 for event in told {
                     tracing::info!(job = %event.name, "{}: {}", event.reason, event.message);
                 }
-                Ok(true)
+                Ok(settling)
             }
             // A newer word of somebody else's: read it, and settle anew.
-            Err(StoreError::Conflict { .. }) => Ok(true),
+            Err(StoreError::Conflict { .. }) => Ok(Settling::Written),
             Err(error) => Err(error.into()),
         }
     }
