@@ -23,11 +23,11 @@ impl Stage {
         stage.in_turn("neighbour", "hold");
         wait_for("the neighbour to be asked", || stage.agent.is_held().then_some(()));
         stage.neighbour = stage.world.traces_of("neighbour");
-        // What the agent runs for a moment comes and goes; the chain stays.
+        // The chain stays; the CLIs below it come and go as the adapter pleases (seen: one replaced by another in mid-turn).
         stage
             .neighbour
             .processes
-            .retain(|process| !process.command.contains(" auth status") && !process.command.starts_with("rg "));
+            .retain(|process| !process.command.contains("claude-agent-sdk") && !process.command.starts_with("rg "));
         stage
     }
 
@@ -89,6 +89,10 @@ impl Stage {
         }
         let neighbour = self.world.job("neighbour").unwrap();
         assert_eq!(neighbour["status"]["phase"], "Running", "{neighbour:#}");
+        let events = self.world.ok(&["events"]);
+        let touched =
+            |line: &&str| self.neighbour.uids.iter().any(|uid| line.contains(uid.as_str())) && line.contains("Stop");
+        assert_eq!(events.lines().find(touched), None);
     }
 
     /// Runs a flow to this phase and reason; nothing of it is left.
