@@ -4,19 +4,21 @@
 //! The hands decide nothing. They carry out one [`Action`] of a plan that was checked, record it with its cause before it
 //! has an effect outside, and say when they have ended: what they touched is judged again only by a later look.
 
-mod clean;
+mod carry;
+mod edge;
+mod host;
 mod record;
-mod signal;
-mod start;
-mod stop;
 
-pub use record::{Verdict, staged, tell};
-pub use signal::Aim;
+pub use carry::carry_out;
+pub use edge::{Aim, Edge};
+pub use host::{AskClient, Host, HostPolicy};
+pub use record::{Verdict, mark_sent, staged, tell};
 
-use crate::model::{InstanceId, Kind, Stage, Time, WorkloadUid};
-use crate::os::{Cgroups, OsError, StateDir};
+use crate::model::{ProcId, Stage, Time, WorkloadUid};
+use crate::os::OsError;
 use crate::plan::{Act, Action, Acts};
-use crate::store::{Store, StoreError};
+use crate::store::{Records, StoreError};
+use carry::TERMINATE;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,30 +65,10 @@ pub enum ActError {
     },
 }
 
-/// What every hand has at hand.
-#[derive(Clone)]
-pub struct Tools {
-    /// What should be, and the record.
-    pub store: Arc<Store>,
-    /// Where run directories are.
-    pub state_dir: StateDir,
-    /// Who we are.
-    pub instance: InstanceId,
-    /// Where cgroups can be made, if they can.
-    pub cgroups: Option<Cgroups>,
-    /// The program to start as a shim: our own.
-    pub exe: PathBuf,
-    /// How long a shim waits for a controller.
-    pub lease: Duration,
-}
-
-/// What the adapters' client does about `Ask`: the hands tell it, and do not wait for it.
-pub type AskClient = Arc<dyn Fn(&WorkloadUid) -> bool + Send + Sync>;
-
 /// The hands.
 pub struct Hands {
-    tools: Tools,
-    ask: AskClient,
+    store: Arc<dyn Records>,
+    edge: Arc<dyn Edge>,
     acts: Arc<Mutex<Acts>>,
     /// The number of the newest look that has begun.
     looks: Arc<AtomicU64>,
@@ -95,17 +77,9 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Hands that ring `bell` when an act ends. `ask` closes an adapter in the protocol's way and returns whether somebody
-    /// speaks with that adapter at all.
-    pub fn new(tools: Tools, ask: AskClient, bell: Arc<Notify>, clock: fn() -> Time) -> Hands {
-        Hands {
-            tools,
-            ask,
-            acts: Arc::new(Mutex::new(Acts::default())),
-            looks: Arc::new(AtomicU64::new(0)),
-            bell,
-            clock,
-        }
+    /// Hands that reach the world through `edge`, and ring `bell` when an act ends.
+    pub fn new(store: Arc<dyn Records>, edge: Arc<dyn Edge>, bell: Arc<Notify>, clock: fn() -> Time) -> Hands {
+        Hands { store, edge, acts: Arc::default(), looks: Arc::default(), bell, clock }
     }
 
     /// A look is about to begin: acts that end from now on are not in it.
@@ -116,11 +90,6 @@ impl Hands {
     /// What has been and is being done.
     pub fn acts(&self) -> Acts {
         self.acts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How long a shim waits for a controller, from now on.
-    pub fn set_lease(&mut self, lease: Duration) {
-        self.tools.lease = lease;
     }
 
     /// Whether nothing is under way.
@@ -136,17 +105,22 @@ impl Hands {
 
     /// Carries out one action; returns at once.
     pub fn submit(&self, uid: &WorkloadUid, action: Action) {
-        let (tools, ask, clock) = (self.tools.clone(), self.ask.clone(), self.clock);
-        self.one_at_a_time(uid, action.as_str(), move |uid| carry_out(&tools, &ask, uid, &action, clock));
+        let (store, edge, clock) = (self.store.clone(), self.edge.clone(), self.clock);
+        self.one_at_a_time(uid, action.as_str(), move |uid| carry_out(&*store, &*edge, uid, &action, &clock));
+    }
+
+    /// Takes hold of these processes, for a stage that is about to be recorded.
+    pub fn aim(&self, uid: &WorkloadUid, targets: &[ProcId]) -> Aim {
+        self.edge.aim(uid, targets)
     }
 
     /// Carries out the stage Terminate, whose verdict was committed this moment: the signals leave before this returns.
     pub fn terminate_now(&self, uid: &WorkloadUid, stage: Stage, aim: Aim) {
-        let sent = stop::terminate(uid, aim);
-        let (tools, clock) = (self.tools.clone(), self.clock);
+        let sent = aim(&TERMINATE);
+        let (store, clock) = (self.store.clone(), self.clock);
         self.one_at_a_time(uid, stage.as_str(), move |uid| {
             sent?;
-            record::mark_sent(&tools, uid, stage, clock())
+            record::mark_sent(&*store, uid, stage, clock())
         });
     }
 
@@ -181,8 +155,8 @@ impl Hands {
     }
 }
 
-/// The record of an act that ended just now.
-fn after(before: &Act, result: &Result<(), ActError>, look: u64, now: Time) -> Act {
+/// The record of an act that ended just now, while this look was the newest.
+pub fn after(before: &Act, result: &Result<(), ActError>, look: u64, now: Time) -> Act {
     match result {
         // A conflict is somebody else's newer word: the next pass reads it, and there is nothing to wait for.
         Ok(()) | Err(ActError::Store(StoreError::Conflict { .. }) | ActError::NoRow) => {
@@ -199,35 +173,5 @@ fn after(before: &Act, result: &Result<(), ActError>, look: u64, now: Time) -> A
                 error: Some(error.to_string()),
             }
         }
-    }
-}
-
-fn carry_out(
-    tools: &Tools,
-    ask: &AskClient,
-    uid: &WorkloadUid,
-    action: &Action,
-    clock: fn() -> Time,
-) -> Result<(), ActError> {
-    match action {
-        Action::Start => start::start(tools, uid, clock),
-        Action::NoteRunning { shim, child } => record::note_running(tools, uid, *shim, *child, clock()),
-        Action::Condemn { cause, message } => record::condemn(tools, uid, *cause, message, clock()),
-        Action::Adopt => record::adopt(tools, uid, clock()),
-        Action::Stop { stage, cause, message, targets, processes, held_bytes } => {
-            let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
-            let recorded = record::begin_stage(tools, uid, *stage, &verdict, clock())?;
-            stop::send(tools, ask, uid, recorded, targets, clock)
-        }
-        Action::Send { stage, targets } => stop::send(tools, ask, uid, *stage, targets, clock),
-        Action::Clean => clean::clean(tools, uid, clock),
-    }
-}
-
-/// The row of a workload, as it is now.
-fn row(tools: &Tools, uid: &WorkloadUid) -> Result<crate::model::Workload, ActError> {
-    match tools.store.get(Kind::Workload, uid.as_str())? {
-        Some(crate::model::AnyObject::Workload(workload)) => Ok(workload),
-        _ => Err(ActError::NoRow),
     }
 }

@@ -1,13 +1,13 @@
 //! What the hands write down: before an effect, with its cause; after it, that it was done.
 
-use super::{ActError, Tools, row};
+use super::ActError;
+use super::carry::row;
 use crate::model::{
-    AnyObject, Cause, Event, EventType, Exit, Kind, Meta, Object, Pid, ProcId, Stage, Time, Workload, WorkloadPhase,
-    WorkloadSpec, WorkloadStatus, WorkloadUid,
+    AnyObject, BootId, Cause, Event, EventType, Exit, Kind, Meta, Object, Pid, ProcId, Stage, Time, Workload,
+    WorkloadPhase, WorkloadSpec, WorkloadStatus, WorkloadUid,
 };
-use crate::store::Txn;
+use crate::store::{Records, Txn};
 use serde_json::{Value, json};
-use std::path::Path;
 
 fn event(uid: &WorkloadUid, r#type: EventType, reason: &str, message: String, details: Value, now: Time) -> Event {
     Event {
@@ -24,19 +24,20 @@ fn event(uid: &WorkloadUid, r#type: EventType, reason: &str, message: String, de
 
 /// Its shim has reported.
 pub(super) fn note_running(
-    tools: &Tools,
+    store: &dyn Records,
     uid: &WorkloadUid,
     shim: ProcId,
     child: Option<ProcId>,
+    boot_id: BootId,
     now: Time,
 ) -> Result<(), ActError> {
-    let mut workload = row(tools, uid)?;
+    let mut workload = row(store, uid)?;
     let status = &mut workload.status;
     status.phase = WorkloadPhase::Running;
     status.shim = Some(shim);
     status.pid = child.map(|child| child.pid);
     status.start_time = child.map(|child| child.start.0);
-    status.boot_id = Some(crate::os::boot_id()?);
+    status.boot_id = Some(boot_id);
     status.started_at = status.started_at.or(Some(now));
     let command = workload.spec.command.join(" ");
     let message = match child {
@@ -51,19 +52,19 @@ pub(super) fn note_running(
         Value::Null,
         now,
     ));
-    tools.store.commit(txn, now)?;
+    store.commit(txn, now)?;
     Ok(())
 }
 
 /// It can serve no more. The runs that count on it fail when the jobs are settled next.
 pub(super) fn condemn(
-    tools: &Tools,
+    store: &dyn Records,
     uid: &WorkloadUid,
     cause: Cause,
     message: &str,
     now: Time,
 ) -> Result<(), ActError> {
-    let mut workload = row(tools, uid)?;
+    let mut workload = row(store, uid)?;
     workload.status.cause = Some(cause);
     workload.status.message = Some(message.to_owned());
     let txn = Txn::default().put(AnyObject::Workload(workload)).event(event(
@@ -74,13 +75,13 @@ pub(super) fn condemn(
         Value::Null,
         now,
     ));
-    tools.store.commit(txn, now)?;
+    store.commit(txn, now)?;
     Ok(())
 }
 
 /// Gives a row to what carries our mark and has none (or one that says that it is stopped).
-pub(super) fn adopt(tools: &Tools, uid: &WorkloadUid, now: Time) -> Result<(), ActError> {
-    let mut workload = match row(tools, uid) {
+pub(super) fn adopt(store: &dyn Records, uid: &WorkloadUid, now: Time) -> Result<(), ActError> {
+    let mut workload = match row(store, uid) {
         Ok(workload) => workload,
         Err(ActError::NoRow) => Object {
             metadata: Meta { uid: uid.0.clone(), ..Meta::named(uid.0.clone()) },
@@ -95,7 +96,7 @@ pub(super) fn adopt(tools: &Tools, uid: &WorkloadUid, now: Time) -> Result<(), A
     workload.status.cause = Some(Cause::NoRow);
     workload.status.message = Some(message.to_owned());
     let found = event(uid, EventType::Warning, "Leaked", message.to_owned(), Value::Null, now);
-    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(found), now)?;
+    store.commit(Txn::default().put(AnyObject::Workload(workload)).event(found), now)?;
     Ok(())
 }
 
@@ -155,21 +156,24 @@ pub fn staged(mut workload: Workload, stage: Stage, verdict: &Verdict<'_>, now: 
 
 /// A stage begins. Returns it as recorded.
 pub(super) fn begin_stage(
-    tools: &Tools,
+    store: &dyn Records,
     uid: &WorkloadUid,
     stage: Stage,
     verdict: &Verdict<'_>,
     now: Time,
 ) -> Result<Stage, ActError> {
-    let (workload, event) = staged(row(tools, uid)?, stage, verdict, now);
+    let (workload, event) = staged(row(store, uid)?, stage, verdict, now);
     tell(uid, verdict.cause, &event.message);
-    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
+    store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(stage)
 }
 
 /// What the stage does was done.
-pub(super) fn mark_sent(tools: &Tools, uid: &WorkloadUid, done: Stage, now: Time) -> Result<(), ActError> {
-    let mut workload = row(tools, uid)?;
+///
+/// # Errors
+/// The store's, or the row is gone.
+pub fn mark_sent(store: &dyn Records, uid: &WorkloadUid, done: Stage, now: Time) -> Result<(), ActError> {
+    let mut workload = row(store, uid)?;
     let stage = match done {
         Stage::Ask { deadline, .. } => Stage::Ask { deadline, sent: true },
         Stage::Terminate { deadline, .. } => Stage::Terminate { deadline, sent: true },
@@ -177,13 +181,13 @@ pub(super) fn mark_sent(tools: &Tools, uid: &WorkloadUid, done: Stage, now: Time
         Stage::Clean => Stage::Clean,
     };
     workload.status.stage = Some(stage);
-    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)), now)?;
+    store.commit(Txn::default().put(AnyObject::Workload(workload)), now)?;
     Ok(())
 }
 
 /// Nothing of it is left.
-pub(super) fn stopped(tools: &Tools, uid: &WorkloadUid, log: &Path, now: Time) -> Result<(), ActError> {
-    let mut workload = row(tools, uid)?;
+pub(super) fn stopped(store: &dyn Records, uid: &WorkloadUid, exit: Option<Exit>, now: Time) -> Result<(), ActError> {
+    let mut workload = row(store, uid)?;
     let status = &mut workload.status;
     let returned = status.rss_bytes.unwrap_or(0);
     status.phase = WorkloadPhase::Stopped;
@@ -192,7 +196,7 @@ pub(super) fn stopped(tools: &Tools, uid: &WorkloadUid, log: &Path, now: Time) -
     status.rss_bytes = None;
     status.finished_at = Some(now);
     if status.exit.is_none() {
-        status.exit = Some(read_exit(log).unwrap_or_else(|| Exit {
+        status.exit = Some(exit.unwrap_or_else(|| Exit {
             message: Some("not known: its shim left no exit status".into()),
             at: Some(now),
             ..Exit::default()
@@ -214,12 +218,8 @@ pub(super) fn stopped(tools: &Tools, uid: &WorkloadUid, log: &Path, now: Time) -
     });
     tell(uid, cause, &text);
     let event = event(uid, EventType::Normal, "Stopped", text, details, now);
-    tools.store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
+    store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(())
-}
-
-fn read_exit(log: &Path) -> Option<Exit> {
-    crate::shim::files::read_exit(log).ok().flatten().map(|file| file.exit)
 }
 
 /// Bytes as people say them.

@@ -1,11 +1,12 @@
 //! The adapters that are spoken with: one driver each. A driver knows nothing that its workload's files do not say, so all
 //! of this may be dropped at any moment, and is when the controller dies.
 
-use super::settle::{Flows, working_dir};
+use super::outcome;
+use super::settle::{Flows, Talk, working_dir};
 use crate::acp::{self, Driver, DriverConfig, Handshake, OutputMode, Turn, TurnState, Wanted};
 use crate::flow::{self, Executor, Flow, Prompt, Step};
 use crate::model::{
-    Job, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Span, Stage, StepRun, Time, Workload,
+    Exit, Job, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Span, Stage, StepRun, Time, Workload,
     WorkloadPhase, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
@@ -178,9 +179,10 @@ impl Adapters {
         let name = run.metadata.name.clone();
         Some(Ok(Turn { run: name, prompt, cwd, allowed_paths, output_mode, model: agent.model.clone() }))
     }
+}
 
-    /// How a run's turn ended, if it did.
-    pub(super) fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
+impl Talk for Adapters {
+    fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
         let name = &run.metadata.name;
         if let Some(why) = self.unready.get(name) {
             let failure = crate::model::Failure { reason: "PromptMissing".into(), message: why.clone() };
@@ -193,33 +195,27 @@ impl Adapters {
         }
     }
 
-    /// The session of a run's turn, once it has one.
-    pub(super) fn session_of(&self, run: &StepRun) -> Option<String> {
+    fn outcome_of_script(&self, workload: &Workload, exit: &Exit) -> Outcome {
+        outcome::of_script(exit, &self.state_dir.transcripts(&workload.uid()))
+    }
+
+    fn session_of(&self, run: &StepRun) -> Option<String> {
         let link = self.links.get(run.status.workload.as_ref()?)?;
         link.driver.progress().borrow().sessions.get(&run.metadata.name).cloned()
     }
 
-    /// Why an adapter could not be spoken with, if it could not.
-    pub(super) fn failed_start(&self, uid: &WorkloadUid) -> Option<String> {
+    fn failed_start(&self, uid: &WorkloadUid) -> Option<String> {
         match &self.links.get(uid)?.driver.progress().borrow().handshake {
             Handshake::Failed(why) => Some(why.clone()),
             Handshake::Pending | Handshake::Done => None,
         }
     }
 
-    /// Every adapter that could not be spoken with and is not condemned for it yet.
-    pub(super) fn failed_starts(&self, desired: &Snapshot) -> Vec<(Workload, String)> {
-        let rows = desired.workloads.iter().filter(|(_, row)| row.status.cause.is_none());
-        rows.filter_map(|(uid, row)| Some((row.clone(), self.failed_start(uid)?))).collect()
-    }
-
-    /// Whether all that an adapter has said was read; one that is not spoken with has nothing to say.
-    pub(super) fn drained(&self, uid: &WorkloadUid) -> bool {
+    fn drained(&self, uid: &WorkloadUid) -> bool {
         self.links.get(uid).is_none_or(|link| link.driver.drained())
     }
 
-    /// The terminals that agents asked for: with each the adapter that it belongs to.
-    pub(super) fn terminals(&self) -> Vec<(WorkloadUid, acp::TerminalWanted)> {
+    fn terminals(&self) -> Vec<(WorkloadUid, acp::TerminalWanted)> {
         let all = self.links.iter().flat_map(|(uid, link)| {
             let terminals = link.driver.progress().borrow().terminals.clone();
             terminals.into_iter().map(move |terminal| (uid.clone(), terminal))

@@ -151,7 +151,7 @@ impl<'a> Admission<'a> {
                     && workload.status.cause.is_none()
                     && workload.status.stage.is_none()
                     // Its row says so only after this pass.
-                    && self.world.adapters.failed_start(&workload.uid()).is_none()
+                    && self.world.talk.failed_start(&workload.uid()).is_none()
                     // One whose owners have all ended is about to be stopped: not a place to begin.
                     && (self.changed.contains(&workload.uid())
                         || matches!(crate::plan::want(workload, self.world.desired), crate::plan::Want::Yes(_)))

@@ -7,10 +7,12 @@
 mod adapters;
 mod admit;
 mod classes;
+mod decide;
 mod directory;
 mod handle;
 mod load;
 mod outcome;
+mod protect;
 mod requests;
 mod script;
 mod settle;
@@ -19,21 +21,24 @@ mod verdicts;
 mod wake;
 mod watches;
 
+pub use decide::{Decided, Decision, decide};
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
+pub use settle::{Flows, Talk, World};
+pub use verdicts::Send;
 
-use crate::act::{Hands, Tools};
-use crate::model::{Event, Kind, Observed, Pid, ProcId, Reading, Snapshot, Time, WorkloadUid};
+use crate::act::{Aim, Hands, Host, HostPolicy};
+use crate::model::{Event, Kind, Observed, Pid, Reading, Snapshot, Stage, Time, WorkloadUid};
 use crate::observe::Eyes;
-use crate::os::{self, Cgroups, LockError, OsError, StateDir, StateLock};
-use crate::plan::{self, Bounds, Guard};
-use crate::store::{Store, StoreError};
+use crate::os::{self, Cgroups, LockError, Never, OsError, StateDir, StateLock};
+use crate::plan::{self, Action, Bounds};
+use crate::store::{Store, StoreError, Txn};
 use adapters::Adapters;
-use settle::{Flows, World};
+use protect::Protect;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -109,19 +114,16 @@ pub struct Controller {
     /// When a job has something to do even if nothing happens.
     wake_jobs: Option<Time>,
     selves: BTreeSet<Pid>,
-    tools: Tools,
+    protect: Protect,
+    host: Arc<Host>,
     /// Held as long as the controller lives; shims watch it.
     _lock: StateLock,
 }
 
-/// What settling the jobs came to.
-enum Settling {
-    /// They are at rest.
-    Rest,
-    /// Something was written: what is to be done now shows in a new look.
-    Written,
-    /// The same, and signals have left.
-    Signalled,
+/// What is to be done once a verdict is on record.
+enum Ready {
+    Terminate(Stage, Aim),
+    Other(Action),
 }
 
 /// What a pass came to.
@@ -155,14 +157,6 @@ impl Controller {
         let instance = store.instance().clone();
         let cgroups = Cgroups::detect(&instance);
         let bell = Arc::new(Notify::new());
-        let tools = Tools {
-            store: store.clone(),
-            state_dir: options.state.clone(),
-            instance: instance.clone(),
-            cgroups: cgroups.clone(),
-            exe: std::env::current_exe().map_err(StartError::Exe)?,
-            lease: store.snapshot()?.policy.lease.0,
-        };
         tracing::info!(
             %instance,
             state = %options.state.root().display(),
@@ -171,7 +165,15 @@ impl Controller {
             std::process::id()
         );
         let adapters = Adapters::new(options.state.clone(), bell.clone());
-        let hands = Hands::new(tools.clone(), adapters.ask_client(), bell.clone(), clock);
+        let host = Arc::new(Host {
+            state_dir: options.state.clone(),
+            instance: instance.clone(),
+            cgroups: cgroups.clone(),
+            exe: std::env::current_exe().map_err(StartError::Exe)?,
+            ask: adapters.ask_client(),
+            policy: RwLock::default(),
+        });
+        let hands = Hands::new(store.clone(), host.clone(), bell.clone(), clock);
         let first = Arc::new(Pass { at: clock(), ..Pass::default() });
         let not_read = || Reading::Unknown("its first reading".to_owned());
         Ok(Controller {
@@ -184,7 +186,8 @@ impl Controller {
             directories: options.dirs.iter().map(|dir| (dir.clone(), not_read())).collect(),
             wake_jobs: None,
             selves: os::self_and_ancestors()?,
-            tools,
+            protect: Protect::default(),
+            host,
             bell,
             store,
             options,
@@ -206,7 +209,7 @@ impl Controller {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         self.reconcile(shutdown).await;
         // Where nothing runs on, nothing of ours stays; where something does, the kernel refuses.
-        if let Some(cgroups) = &self.tools.cgroups {
+        if let Some(cgroups) = &self.host.cgroups {
             cgroups.remove_base();
         }
     }
@@ -246,7 +249,7 @@ impl Controller {
                 () = tokio::time::sleep_until(next_resync) => {
                     read_directories = true;
                     next_resync = tokio::time::Instant::now() + self.options.resync;
-                    tidy::tidy(&self.tools);
+                    tidy::tidy(&self.store, &self.options.state);
                 }
             }
             revisions.mark_unchanged();
@@ -264,22 +267,36 @@ impl Controller {
         let interested = self.store.snapshot().map(|desired| desired.workloads.keys().cloned().collect());
         let observed = self.eyes.look(now, &interested.unwrap_or_default());
         let desired = self.store.snapshot()?;
-        self.hands.set_lease(desired.policy.lease.0);
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
         let bounds = self.bounds(&desired, &observed);
-        match self.settle(&desired, &observed, &bounds, now)? {
-            Settling::Rest => {}
-            Settling::Written => return Ok(Outcome::Again),
-            // Who was just signalled ends now: a look at once would only be in the way, and too early.
-            Settling::Signalled => {
-                tokio::time::sleep(AFTER_SIGNALS).await;
+        let ended = self.ended_terminals(&desired)?;
+        let acts = self.hands.acts();
+        let world = World {
+            desired: &desired,
+            observed: &observed,
+            talk: &self.adapters,
+            acts: &acts,
+            bounds: &bounds,
+            user: os::effective_uid(),
+            state_dir: &self.options.state,
+            exe: &self.host.exe,
+            ended: &ended,
+            now,
+        };
+        let mut new_uid = || uuid::Uuid::now_v7().to_string();
+        let decided = decide(&world, &mut self.flows, &mut new_uid)?;
+        self.wake_jobs = decided.wake_jobs;
+        let plan = match decided.decision {
+            Decision::Settle(txn, sends) => {
+                // Who was just signalled ends now: a look at once would only be in the way, and too early.
+                if self.settle(txn, sends, now)? {
+                    tokio::time::sleep(AFTER_SIGNALS).await;
+                }
                 return Ok(Outcome::Again);
             }
-        }
-        let acts = self.hands.acts();
-        let plan = plan::diff(&desired, &observed, &acts, &bounds, now);
-        plan::check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: os::effective_uid() })?;
+            Decision::Act(plan) => plan,
+        };
         for (uid, action, reason) in plan.actions() {
             tracing::debug!(workload = %uid, action = action.as_str(), reason, "acting");
             self.hands.submit(uid, action.clone());
@@ -314,52 +331,37 @@ impl Controller {
         }
     }
 
-    /// Takes the jobs as far as they go.
-    fn settle(
-        &mut self,
-        desired: &Snapshot,
-        observed: &Observed,
-        bounds: &Bounds,
-        now: Time,
-    ) -> Result<Settling, PassError> {
-        let world = World {
-            desired,
-            observed,
-            adapters: &self.adapters,
-            state_dir: &self.options.state,
-            exe: &self.tools.exe,
-            ended: &self.ended_terminals(desired)?,
-            now,
-        };
-        let mut new_uid = || uuid::Uuid::now_v7().to_string();
-        let settled = settle::settle(&world, &mut self.flows, &mut new_uid);
-        self.wake_jobs = settled.wake_at;
-        if settled.txn.is_empty() {
-            return Ok(Settling::Rest);
-        }
-        // The ends that follow are recorded in the same transaction: once a job is terminal, its processes have their
-        // verdicts, and the signals need wait for no further pass.
-        let acts = self.hands.acts();
-        let verdicts = verdicts::follow(settled.txn, desired, observed, &acts, bounds, now)?;
-        let told: Vec<Event> = verdicts.txn.events.iter().filter(|event| event.kind == Kind::Job).cloned().collect();
-        match self.store.commit(verdicts.txn, now) {
-            Ok(_) => {
-                let settling = if verdicts.sends.is_empty() { Settling::Written } else { Settling::Signalled };
-                for (uid, send) in verdicts.sends {
-                    match send {
-                        verdicts::Send::Terminate(stage, aim) => self.hands.terminate_now(&uid, stage, aim),
-                        verdicts::Send::Other(action) => self.hands.submit(&uid, action),
-                    }
-                }
-                for event in told {
-                    tracing::info!(job = %event.name, "{}: {}", event.reason, event.message);
-                }
-                Ok(settling)
-            }
+    /// Writes what the jobs came to, and ends what nobody needs any more. True: signals have left.
+    fn settle(&self, txn: Txn, sends: Vec<(WorkloadUid, Send)>, now: Time) -> Result<bool, StoreError> {
+        let told: Vec<Event> = txn.events.iter().filter(|event| event.kind == Kind::Job).cloned().collect();
+        // Held before the verdict is on record, so that the signals can leave the moment that it is.
+        let ready: Vec<(WorkloadUid, Ready)> = sends
+            .into_iter()
+            .map(|(uid, send)| {
+                let ready = match send {
+                    Send::Terminate(stage, targets) => Ready::Terminate(stage, self.hands.aim(&uid, &targets)),
+                    Send::Other(action) => Ready::Other(action),
+                };
+                (uid, ready)
+            })
+            .collect();
+        match self.store.commit(txn, now) {
+            Ok(_) => {}
             // A newer word of somebody else's: read it, and settle anew.
-            Err(StoreError::Conflict { .. }) => Ok(Settling::Written),
-            Err(error) => Err(error.into()),
+            Err(StoreError::Conflict { .. }) => return Ok(false),
+            Err(error) => return Err(error),
         }
+        let signalled = !ready.is_empty();
+        for (uid, ready) in ready {
+            match ready {
+                Ready::Terminate(stage, aim) => self.hands.terminate_now(&uid, stage, aim),
+                Ready::Other(action) => self.hands.submit(&uid, action),
+            }
+        }
+        for event in told {
+            tracing::info!(job = %event.name, "{}: {}", event.reason, event.message);
+        }
+        Ok(signalled)
     }
 
     /// Those of the terminals that agents asked for that have run and are stopped: active rows do not show them.
@@ -376,15 +378,26 @@ impl Controller {
     }
 
     /// What bounds this pass's plan.
-    fn bounds(&self, desired: &Snapshot, observed: &Observed) -> Bounds {
+    fn bounds(&mut self, desired: &Snapshot, observed: &Observed) -> Bounds {
         let mut gate = Reading::Known(());
         for (_, reading) in &self.directories {
             if let Reading::Unknown(why) = reading {
                 gate = Reading::Unknown(why.clone());
             }
         }
-        let protected = match protect_set(&desired.policy.protect, observed) {
-            Ok(protected) => protected,
+        let protected = match self.protect.of(&desired.policy.protect) {
+            Ok(protect) => {
+                self.host.set_policy(HostPolicy {
+                    lease: desired.policy.lease.0,
+                    never: Arc::new(Never {
+                        selves: self.selves.clone(),
+                        instance: Some(self.store.instance().clone()),
+                        user: Some(os::effective_uid()).filter(|user| *user != 0),
+                        protect: protect.clone(),
+                    }),
+                });
+                protect::matches(protect, observed)
+            }
             // A pattern that says nothing might have protected anything.
             Err(why) => {
                 gate = Reading::Unknown(why);
@@ -425,18 +438,6 @@ fn observer(store: &Store, state_dir: &StateDir) -> Result<(Eyes, BTreeSet<Pid>)
     let instance = store.instance().clone();
     let cgroups = Cgroups::detect(&instance);
     Ok((Eyes::new(state_dir.clone(), instance, cgroups), os::self_and_ancestors()?))
-}
-
-/// The processes of ours that match a `protect` pattern.
-fn protect_set(patterns: &[String], observed: &Observed) -> Result<BTreeSet<ProcId>, String> {
-    if patterns.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let set = regex::RegexSet::new(patterns)
-        .map_err(|error| format!("the policy's `protect` patterns can be understood ({error})"))?;
-    let Reading::Known(trees) = &observed.workloads else { return Ok(BTreeSet::new()) };
-    let all = trees.values().flat_map(|tree| &tree.processes);
-    Ok(all.filter(|process| set.is_match(&process.command)).map(|process| process.id).collect())
 }
 
 async fn take_lock(state: &StateDir) -> Result<StateLock, LockError> {

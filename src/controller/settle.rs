@@ -1,15 +1,15 @@
 //! The jobs of a pass: outcomes are taken in, each job goes as far as it can, and what is ready gets a workload. The result
 //! is one transaction: an outcome and what follows from it are never apart.
 
-use super::adapters::Adapters;
 use super::admit::Admission;
-use super::outcome;
+use crate::acp::TerminalWanted;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, Cause, EnvValue, Event, EventType, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
+    AnyObject, Cause, EnvValue, Event, EventType, Exit, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
     Reading, RunPhase, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
+use crate::plan::{Acts, Bounds};
 use crate::store::Txn;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -21,22 +21,54 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_millis(20);
 
 /// Compiled flows of active jobs. A cache: it may be dropped at any moment.
-#[derive(Default)]
-pub(super) struct Flows {
+#[derive(Debug, Default)]
+pub struct Flows {
     by_job: HashMap<JobUid, Arc<Flow>>,
 }
 
-/// What settling needs beside the jobs.
-pub(super) struct World<'a> {
-    pub(super) desired: &'a Snapshot,
-    pub(super) observed: &'a Observed,
-    pub(super) adapters: &'a Adapters,
-    pub(super) state_dir: &'a StateDir,
+/// What workloads have said and come to, as far as it was read.
+pub trait Talk {
+    /// How a run's turn ended, if it did.
+    fn outcome_of(&self, run: &StepRun) -> Option<Outcome>;
+
+    /// The outcome of a script whose main process ended so.
+    fn outcome_of_script(&self, workload: &Workload, exit: &Exit) -> Outcome;
+
+    /// The session of a run's turn, once it has one.
+    fn session_of(&self, run: &StepRun) -> Option<String>;
+
+    /// Why an adapter could not be spoken with, if it could not.
+    fn failed_start(&self, uid: &WorkloadUid) -> Option<String>;
+
+    /// Whether all that an adapter has said was read; one that is not spoken with has nothing to say.
+    fn drained(&self, uid: &WorkloadUid) -> bool;
+
+    /// The terminals that agents asked for: with each the adapter that it belongs to.
+    fn terminals(&self) -> Vec<(WorkloadUid, TerminalWanted)>;
+}
+
+/// What a pass decides from.
+pub struct World<'a> {
+    /// What should be.
+    pub desired: &'a Snapshot,
+    /// What is: a look that is older than `desired`.
+    pub observed: &'a Observed,
+    /// What was said.
+    pub talk: &'a dyn Talk,
+    /// What was done.
+    pub acts: &'a Acts,
+    /// What bounds the plan.
+    pub bounds: &'a Bounds,
+    /// The user that we act as.
+    pub user: u32,
+    /// Where things are.
+    pub state_dir: &'a StateDir,
     /// Our own program: the bundled agent is beside it.
-    pub(super) exe: &'a Path,
+    pub exe: &'a Path,
     /// Terminals that have been stopped: workloads that are no longer active.
-    pub(super) ended: &'a BTreeSet<WorkloadUid>,
-    pub(super) now: Time,
+    pub ended: &'a BTreeSet<WorkloadUid>,
+    /// The time.
+    pub now: Time,
 }
 
 /// What settling found.
@@ -52,7 +84,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     let mut txn = Txn::default();
     // Last words are about to be read: look again soon.
     let reading =
-        world.desired.workloads.iter().any(|(uid, row)| row.status.cause.is_some() && !world.adapters.drained(uid));
+        world.desired.workloads.iter().any(|(uid, row)| row.status.cause.is_some() && !world.talk.drained(uid));
     let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
     let mut admission = Admission::new(world, new_uid);
     let mut live = Vec::new();
@@ -104,7 +136,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     for workload in admission.changed() {
         txn = txn.put(AnyObject::Workload(workload));
     }
-    for (mut workload, message) in world.adapters.failed_starts(world.desired) {
+    for (mut workload, message) in failed_starts(world) {
         workload.status.cause = Some(Cause::StartFailed);
         workload.status.message = Some(message.clone());
         txn = txn.event(Event {
@@ -129,7 +161,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
 /// adapter's owners own.
 fn terminals(world: &World<'_>) -> Vec<Workload> {
     let mut changed = Vec::new();
-    for (adapter, terminal) in world.adapters.terminals() {
+    for (adapter, terminal) in world.talk.terminals() {
         let let_go = terminal.released || terminal.kill;
         match (world.desired.workloads.get(&terminal.id), world.desired.workloads.get(&adapter)) {
             (Some(row), _) if let_go && !row.spec.released => {
@@ -184,7 +216,7 @@ impl JobNext {
                 continue;
             }
             if run.status.session.is_none() {
-                run.status.session = world.adapters.session_of(run);
+                run.status.session = world.talk.session_of(run);
             }
             if let Some(outcome) = outcome_of(run, world) {
                 *run = flow::finish(&self.flow, run, &outcome, world.now);
@@ -233,28 +265,34 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
         return Some(failure("WorkloadLost", format!("workload {uid} is gone")));
     };
     // What was said before the end counts, whatever the end was.
-    if let Some(outcome) = world.adapters.outcome_of(run) {
+    if let Some(outcome) = world.talk.outcome_of(run) {
         return Some(outcome);
     }
-    if let Some(message) = world.adapters.failed_start(uid) {
+    if let Some(message) = world.talk.failed_start(uid) {
         return Some(failure("StartFailed", message));
     }
     if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, exit_seen(workload, world.observed)) {
         if exit.code.is_none() && exit.signal.is_none() {
             return Some(failure("WorkloadLost", exit.to_string()));
         }
-        return Some(outcome::of_script(exit, &world.state_dir.transcripts(uid)));
+        return Some(world.talk.outcome_of_script(workload, exit));
     }
     let cause = workload.status.cause?;
     // An adapter that is being closed may still say its last words: they are read to the end first.
-    if !world.adapters.drained(uid) {
+    if !world.talk.drained(uid) {
         return None;
     }
     let message = workload.status.message.clone().unwrap_or_else(|| cause.as_str().into());
     Some(failure(cause.as_str(), message))
 }
 
-fn exit_seen<'a>(workload: &Workload, observed: &'a Observed) -> Option<&'a crate::model::Exit> {
+/// Every adapter that could not be spoken with and is not condemned for it yet.
+fn failed_starts(world: &World<'_>) -> Vec<(Workload, String)> {
+    let rows = world.desired.workloads.iter().filter(|(_, row)| row.status.cause.is_none());
+    rows.filter_map(|(uid, row)| Some((row.clone(), world.talk.failed_start(uid)?))).collect()
+}
+
+fn exit_seen<'a>(workload: &Workload, observed: &'a Observed) -> Option<&'a Exit> {
     match &observed.workloads {
         Reading::Known(trees) => trees.get(&workload.uid())?.exit.as_ref(),
         Reading::Unknown(_) => None,
@@ -313,7 +351,7 @@ fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>
 impl Flows {
     /// Compiles the flows of all active jobs that are under way. A driver that did not know a job's turn would take it for
     /// cancelled.
-    pub(super) fn fill(&mut self, desired: &Snapshot) {
+    pub fn fill(&mut self, desired: &Snapshot) {
         self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
         for job in desired.jobs.values().filter(|job| job.status.flow.is_some()) {
             // What cannot be compiled is told when the job is settled.

@@ -3,9 +3,9 @@
 //! good the next time, because the rows still say what there was.
 
 use super::clock;
-use crate::act::Tools;
 use crate::model::{AnyObject, JobUid};
-use crate::store::Txn;
+use crate::os::StateDir;
+use crate::store::{Store, Txn};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -16,15 +16,15 @@ const BATCH: usize = 500;
 const EVENTS: u64 = 100_000;
 
 /// Removes what belongs to jobs that are no more.
-pub(super) fn tidy(tools: &Tools) {
-    if let Err(error) = try_tidy(tools) {
+pub(super) fn tidy(store: &Store, state_dir: &StateDir) {
+    if let Err(error) = try_tidy(store, state_dir) {
         tracing::warn!(%error, "failed to tidy up; it will be tried again");
     }
 }
 
-fn try_tidy(tools: &Tools) -> anyhow::Result<()> {
-    tools.store.prune_events(EVENTS)?;
-    let orphans = tools.store.orphans(BATCH)?;
+fn try_tidy(store: &Store, state_dir: &StateDir) -> anyhow::Result<()> {
+    store.prune_events(EVENTS)?;
+    let orphans = store.orphans(BATCH)?;
     if orphans.is_empty() {
         return Ok(());
     }
@@ -33,18 +33,18 @@ fn try_tidy(tools: &Tools) -> anyhow::Result<()> {
     for orphan in &orphans {
         jobs.extend(orphan.owner().cloned());
         if let AnyObject::Workload(workload) = orphan {
-            remove(&tools.state_dir.log(&workload.uid()))?;
+            remove(&state_dir.log(&workload.uid()))?;
         }
         let meta = orphan.meta();
         txn = txn.delete(orphan.kind(), &meta.name, meta.resource_version);
     }
     for job in jobs.iter().filter(|job| !job.as_str().is_empty()) {
         // Something of it still runs: its directory goes with the last of it.
-        if tools.store.list_owned(job)?.iter().all(|object| !object.is_active()) {
-            remove(&tools.state_dir.job(job))?;
+        if store.list_owned(job)?.iter().all(|object| !object.is_active()) {
+            remove(&state_dir.job(job))?;
         }
     }
-    tools.store.commit(txn, clock())?;
+    store.commit(txn, clock())?;
     Ok(())
 }
 

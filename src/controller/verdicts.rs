@@ -4,42 +4,30 @@
 //! a job's end to the end of its processes is the promise: the plan of the settled state is made on the look at hand, and
 //! its stops are recorded with the jobs. All else waits for the next pass.
 
-use crate::act::{Aim, Verdict, staged, tell};
-use crate::model::{AnyObject, Kind, Observed, Snapshot, Stage, Time, WorkloadUid};
-use crate::os;
-use crate::plan::{self, Action, Acts, Bounds, Guard, Violation};
+use super::settle::World;
+use crate::act::{Verdict, staged, tell};
+use crate::model::{AnyObject, Kind, ProcId, Snapshot, Stage, WorkloadUid};
+use crate::plan::{self, Action, Guard, Violation};
 use crate::store::Txn;
 use std::collections::BTreeSet;
 
 /// How many processes are held by descriptors at most, before a commit; the rest are opened after it.
 const HELD: usize = 256;
 
-/// A transaction with the stops that follow from it, and what is to be done once it is committed.
-pub(super) struct Verdicts {
-    pub(super) txn: Txn,
-    pub(super) sends: Vec<(WorkloadUid, Send)>,
-}
-
 /// What is to be done about one workload once its verdict is committed.
-pub(super) enum Send {
-    /// SIGTERM to these: they are held already, so that it can leave at once.
-    Terminate(Stage, Aim),
+#[derive(Debug, Clone, PartialEq)]
+pub enum Send {
+    /// SIGTERM to these: held before the commit, so that it can leave at once after it.
+    Terminate(Stage, Vec<ProcId>),
     /// This.
     Other(Action),
 }
 
-/// Adds to a transaction the stops that follow from it.
-pub(super) fn follow(
-    mut txn: Txn,
-    desired: &Snapshot,
-    observed: &Observed,
-    acts: &Acts,
-    bounds: &Bounds,
-    now: Time,
-) -> Result<Verdicts, Violation> {
-    let settled = with(desired, &txn);
-    let plan = plan::diff(&settled, observed, acts, bounds, now);
-    plan::check(&plan, &settled, observed, &Guard { bounds, user: os::effective_uid() })?;
+/// Adds to a transaction the stops that follow from it, and gives what is to be done once it is committed.
+pub(super) fn follow(mut txn: Txn, world: &World<'_>) -> Result<(Txn, Vec<(WorkloadUid, Send)>), Violation> {
+    let settled = with(world.desired, &txn);
+    let plan = plan::diff(&settled, world.observed, world.acts, world.bounds, world.now);
+    plan::check(&plan, &settled, world.observed, &Guard { bounds: world.bounds, user: world.user })?;
     let written: BTreeSet<String> = txn.puts.iter().map(|object| object.meta().uid.clone()).collect();
     let (mut sends, mut free) = (Vec::new(), HELD);
     for (uid, action, _) in plan.actions() {
@@ -48,21 +36,21 @@ pub(super) fn follow(
         if matches!(stage, Stage::Clean) || written.contains(uid.as_str()) {
             continue;
         }
-        let Some(row) = desired.workloads.get(uid) else { continue };
+        let Some(row) = world.desired.workloads.get(uid) else { continue };
         let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
-        let (row, event) = staged(row.clone(), *stage, &verdict, now);
+        let (row, event) = staged(row.clone(), *stage, &verdict, world.now);
         tell(uid, *cause, &event.message);
         txn = txn.put(AnyObject::Workload(row)).event(event);
         let send = match stage {
             Stage::Terminate { .. } if targets.len() <= free => {
                 free -= targets.len();
-                Send::Terminate(*stage, Aim::at(targets))
+                Send::Terminate(*stage, targets.clone())
             }
             _ => Send::Other(Action::Send { stage: *stage, targets: targets.clone() }),
         };
         sends.push((uid.clone(), send));
     }
-    Ok(Verdicts { txn, sends })
+    Ok((txn, sends))
 }
 
 /// What should be, once a transaction is committed.

@@ -3,6 +3,7 @@
 //!
 //! What differs by system is sibling directories with the same names in them: `linux` today.
 
+mod aim;
 mod error;
 mod lock;
 mod spawn;
@@ -13,6 +14,7 @@ mod linux;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use aim::{Held, Never};
 pub use error::*;
 #[cfg(target_os = "linux")]
 pub use linux::*;

@@ -3,7 +3,7 @@
 use super::ShimError;
 use super::files::SpecFile;
 use crate::model::{Exit, ProcId};
-use crate::os::{self, OsError, ProcRef, ProcessTable};
+use crate::os::{self, Held, Never, OsError, ProcessTable};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -59,6 +59,12 @@ pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) ->
     let begun = Instant::now();
     let grace = Duration::from_millis(spec.grace_ms);
     let mut told: BTreeSet<ProcId> = BTreeSet::new();
+    let never = Never {
+        selves: os::self_and_ancestors()?,
+        instance: Some(spec.instance.clone()),
+        user: Some(os::effective_uid()).filter(|user| *user != 0),
+        protect: None,
+    };
     loop {
         collect(&mut collected);
         let members = members(spec)?;
@@ -70,23 +76,14 @@ pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) ->
             // An older kernel has no such file: the list below does it then.
             let _ = fs::write(cgroup.join("cgroup.kill"), "1");
         }
-        for member in members {
-            if over {
-                signal(member, Signal::SIGKILL)?;
-            } else if told.insert(member) {
-                signal(member, Signal::SIGTERM)?;
-                signal(member, Signal::SIGCONT)?;
-            }
+        if over {
+            Held::take(&members, &never).signal(&[Signal::SIGKILL])?;
+        } else {
+            let new: Vec<ProcId> = members.into_iter().filter(|member| told.insert(*member)).collect();
+            Held::take(&new, &never).signal(&[Signal::SIGTERM, Signal::SIGCONT])?;
         }
         std::thread::sleep(ROUND);
     }
-}
-
-fn signal(target: ProcId, signal: Signal) -> Result<(), OsError> {
-    if let Some(process) = ProcRef::open(target)? {
-        process.signal(signal)?;
-    }
-    Ok(())
 }
 
 /// Every living process of the workload but this one: what carries its mark, and what descends from the shim.

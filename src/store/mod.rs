@@ -15,6 +15,7 @@ mod commit;
 mod error;
 mod open;
 mod read;
+mod records;
 mod rows;
 mod snapshot;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 pub use commit::{Committed, Txn};
 pub use error::StoreError;
 pub use read::{EventFilter, Version};
+pub use records::Records;
 
 use crate::model::{InstanceId, Snapshot};
 use rusqlite::Connection;

@@ -413,7 +413,7 @@ fn gone_or_hidden<T>(source: io::Error, pid: Pid, path: &str) -> Result<Found<T>
 }
 
 /// The value of [`MARK`] in an environment; the first, as `getenv` takes it.
-fn mark_in(environ: &[u8]) -> Option<String> {
+pub(super) fn mark_in(environ: &[u8]) -> Option<String> {
     environ.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
         String::from_utf8(value.to_vec()).ok()

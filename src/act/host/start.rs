@@ -1,7 +1,8 @@
 //! A start: run directory, spec, cgroup, shim. The row was committed before; doing it twice is doing it once.
 
-use super::{ActError, Tools, row};
-use crate::model::{EnvValue, Time, Workload, WorkloadType, WorkloadUid};
+use super::Host;
+use crate::act::ActError;
+use crate::model::{EnvValue, Workload, WorkloadType};
 use crate::shim::files::{self, SpecFile};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -13,28 +14,28 @@ use std::time::{Duration, Instant};
 const REPORT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Starts the shim of a workload and waits for its report.
-pub(super) fn start(tools: &Tools, uid: &WorkloadUid, _clock: fn() -> Time) -> Result<(), ActError> {
-    let workload = row(tools, uid)?;
-    let dir = tools.state_dir.workload(uid);
+pub(super) fn start(host: &Host, workload: &Workload) -> Result<(), ActError> {
+    let uid = workload.uid();
+    let dir = host.state_dir.workload(&uid);
     DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(file("create", &dir))?;
     for (name, content) in &workload.spec.files {
         let path = dir.join(name);
         fs::write(&path, content).map_err(file("write", &path))?;
     }
-    let spec = spec_of(tools, &workload)?;
+    let spec = spec_of(host, workload)?;
     files::write_spec(&dir, &spec).map_err(|error| ActError::File {
         doing: "write",
         path: dir.join("spec.json"),
         source: std::io::Error::other(error),
     })?;
-    let mark = format!("{}/{uid}", tools.instance);
-    crate::os::spawn_shim(&tools.exe, &dir, &mark).map_err(file("start the shim of", &dir))?;
+    let mark = format!("{}/{uid}", host.instance);
+    crate::os::spawn_shim(&host.exe, &dir, &mark).map_err(file("start the shim of", &dir))?;
     await_report(&dir)
 }
 
-fn spec_of(tools: &Tools, workload: &Workload) -> Result<SpecFile, ActError> {
+fn spec_of(host: &Host, workload: &Workload) -> Result<SpecFile, ActError> {
     let uid = workload.uid();
-    let cgroup = match &tools.cgroups {
+    let cgroup = match &host.cgroups {
         Some(cgroups) => Some(cgroups.create(&uid, workload.spec.memory_max_bytes)?),
         None => None,
     };
@@ -42,17 +43,17 @@ fn spec_of(tools: &Tools, workload: &Workload) -> Result<SpecFile, ActError> {
     fs::create_dir_all(&cwd).map_err(file("create the working directory", &cwd))?;
     Ok(SpecFile {
         version: files::FORMAT,
-        instance: tools.instance.clone(),
+        instance: host.instance.clone(),
         uid: uid.clone(),
         command: workload.spec.command.clone(),
         env: resolve(&workload.spec.env)?,
         cwd,
         stdin: workload.spec.r#type == WorkloadType::Adapter,
         cgroup,
-        lock_file: tools.state_dir.lock_file(),
-        lease_ms: u64::try_from(tools.lease.as_millis()).unwrap_or(u64::MAX),
+        lock_file: host.state_dir.lock_file(),
+        lease_ms: u64::try_from(host.policy().lease.as_millis()).unwrap_or(u64::MAX),
         grace_ms: u64::try_from(workload.spec.grace_period.0.as_millis()).unwrap_or(u64::MAX),
-        log_dir: tools.state_dir.log(&uid),
+        log_dir: host.state_dir.log(&uid),
     })
 }
 

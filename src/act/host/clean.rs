@@ -1,7 +1,9 @@
 //! What a workload left outside its processes: its run directory becomes its log directory, its cgroup goes.
 
-use super::{ActError, Tools, record};
-use crate::model::{Time, WorkloadUid};
+use super::Host;
+use crate::act::ActError;
+use crate::model::{Exit, WorkloadUid};
+use crate::shim::files;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,27 +11,28 @@ use std::path::Path;
 /// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
 const PASSING: [&str; 4] = ["spec.json", "shim.json", "stdin.eof", "shim.lock"];
 
-/// Cleans up, then records the workload as stopped. Every step may have been done before.
-pub(super) fn clean(tools: &Tools, uid: &WorkloadUid, clock: fn() -> Time) -> Result<(), ActError> {
-    if let Some(cgroups) = &tools.cgroups
+/// Cleans up; gives how the main process ended, if its shim wrote that. Every step may have been done before.
+pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActError> {
+    if let Some(cgroups) = &host.cgroups
         && !cgroups.remove(uid)?
     {
         let path = cgroups.path(uid);
         let source = std::io::Error::new(ErrorKind::ResourceBusy, "a process is still, or again, in it");
         return Err(ActError::File { doing: "remove the cgroup", path, source });
     }
-    let (run, log) = (tools.state_dir.workload(uid), tools.state_dir.log(uid));
+    let (run, log) = (host.state_dir.workload(uid), host.state_dir.log(uid));
     for name in PASSING {
         remove(&run.join(name))?;
     }
     if run.is_dir() {
-        fs::create_dir_all(tools.state_dir.logs()).map_err(file("create", &tools.state_dir.logs()))?;
+        fs::create_dir_all(host.state_dir.logs()).map_err(file("create", &host.state_dir.logs()))?;
         if log.exists() {
             fs::remove_dir_all(&log).map_err(file("remove", &log))?;
         }
         fs::rename(&run, &log).map_err(file("move to the logs", &run))?;
     }
-    record::stopped(tools, uid, &log, clock())
+    // One that cannot be understood was told of when it was seen.
+    Ok(files::read_exit(&log).ok().flatten().map(|file| file.exit))
 }
 
 fn remove(path: &Path) -> Result<(), ActError> {
