@@ -1,0 +1,240 @@
+//! The hands of the controller, as far as they reach into the simulated world: its store and its edge.
+
+use crate::controller::pids;
+use crate::host::{Files, OURS, Role};
+use crate::sim::Sim;
+use nix::sys::signal::Signal;
+use std::io;
+use std::sync::Arc;
+use tenure::act::{ActError, Aim, Edge};
+use tenure::model::{AnyObject, BootId, Exit, Kind, ProcId, Snapshot, Time, Workload, WorkloadUid};
+use tenure::os::OsError;
+use tenure::store::{Committed, Records, StoreError, Txn};
+
+/// As in `act::host::start`.
+const REPORT_TIMEOUT_MS: i64 = 20_000;
+
+/// The store and the edge, to those who act.
+#[derive(Clone)]
+pub struct Hand(pub Arc<Sim>);
+
+impl Hand {
+    fn is_busy(&self) -> bool {
+        self.0.with(|it| {
+            let busy = it.weather.busy;
+            it.chance(busy)
+        })
+    }
+
+    pub fn read(&self) -> Result<Arc<Snapshot>, StoreError> {
+        Records::snapshot(self)
+    }
+}
+
+impl Records for Hand {
+    fn snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
+        if self.is_busy() { Err(crate::memory::busy()) } else { Ok(self.0.with(|it| it.store.snapshot())) }
+    }
+
+    fn get(&self, kind: Kind, name: &str) -> Result<Option<AnyObject>, StoreError> {
+        self.0.meanwhile("before reading a row");
+        if self.is_busy() {
+            return Err(crate::memory::busy());
+        }
+        Ok(self.0.with(|it| it.store.get(kind, name).cloned()))
+    }
+
+    fn commit(&self, txn: Txn, now: Time) -> Result<Committed, StoreError> {
+        self.0.meanwhile("before a commit");
+        if self.is_busy() {
+            return Err(crate::memory::busy());
+        }
+        let committed = self.0.with(|it| it.commit(txn, now));
+        self.0.meanwhile("after a commit");
+        committed
+    }
+}
+
+fn refused(path: &str) -> ActError {
+    ActError::File { doing: "write", path: path.into(), source: io::Error::from(io::ErrorKind::StorageFull) }
+}
+
+impl Edge for Hand {
+    fn boot_id(&self) -> Result<BootId, OsError> {
+        Ok(self.0.with(|it| it.host.boot_id()))
+    }
+
+    fn start(&self, workload: &Workload) -> Result<(), ActError> {
+        let uid = workload.uid();
+        self.0.meanwhile("before a run directory is made");
+        let full = self.0.with(|it| {
+            it.host.run_dirs.entry(uid.clone()).or_insert_with(Files::default);
+            let full = it.weather.disk_full;
+            it.chance(full)
+        });
+        if full {
+            return Err(refused("spec.json"));
+        }
+        self.0.meanwhile("before a cgroup is made");
+        self.0.with(|it| {
+            if it.host.has_cgroups {
+                it.host.cgroups.insert(uid.clone());
+            }
+            if let Some(files) = it.host.run_dirs.get_mut(&uid) {
+                files.spec = true;
+            }
+        });
+        self.0.meanwhile("before a shim is started");
+        self.0.with(|it| it.spawn_shim(&uid));
+        let begun = self.0.with(|it| it.host.now);
+        let mut pause = 1;
+        loop {
+            self.0.meanwhile("while a shim is about to report");
+            let (reported, now) = self.0.with(|it| {
+                let files = it.host.run_dirs.get(&uid);
+                (files.is_none_or(|files| files.shim.is_some() || files.exit.is_some()), it.host.now)
+            });
+            if reported {
+                return Ok(());
+            }
+            if now - begun > REPORT_TIMEOUT_MS {
+                return Err(ActError::ShimSilent(std::time::Duration::from_secs(20), "shim.log".into()));
+            }
+            self.0.with(|it| it.tick(pause));
+            pause = (pause * 2).min(2_000);
+        }
+    }
+
+    fn ask(&self, uid: &WorkloadUid) -> Result<(), ActError> {
+        self.0.meanwhile("before asking");
+        self.0.with(|it| {
+            it.say(|| format!("{uid} is asked to end"));
+            it.asked_to_end(uid);
+            it.mind.closing.insert(uid.clone());
+        });
+        Ok(())
+    }
+
+    fn aim(&self, uid: &WorkloadUid, targets: &[ProcId]) -> Aim {
+        let mut held = Vec::new();
+        for target in targets {
+            self.0.moves("between two holds");
+            if self.0.with(|it| it.may_hold(*target)) {
+                held.push(*target);
+            }
+        }
+        self.0.note(|| format!("aim at {uid}: {}", pids(&held)));
+        let (sim, uid) = (self.0.clone(), uid.clone());
+        Box::new(move |signals| {
+            sim.meanwhile("before signals");
+            sim.with(|it| it.stage_fired(&uid));
+            for target in held {
+                sim.moves("between two signals");
+                sim.with(|it| it.signal(&uid, target, signals));
+            }
+            sim.meanwhile("after signals");
+            Ok(())
+        })
+    }
+
+    fn kill(&self, uid: &WorkloadUid, targets: &[ProcId], round: u32) -> Result<(), ActError> {
+        self.0.meanwhile("before a kill");
+        self.0.with(|it| {
+            it.stage_fired(uid);
+            it.kill_cgroup(uid);
+        });
+        self.0.meanwhile("between cgroup and the rest");
+        let mut targets = targets.to_vec();
+        if round > 1 {
+            // Thorough: who is found now, too.
+            self.0.with(|it| {
+                let found = it.host.marked(uid).into_iter().map(|pid| it.host.procs[&pid].clone());
+                targets.extend(found.filter(|it| it.role != Role::Shim).map(|it| it.id));
+            });
+        }
+        for target in targets {
+            self.0.moves("between two kills");
+            if self.0.with(|it| it.may_hold(target)) {
+                self.0.with(|it| it.signal(uid, target, &[Signal::SIGKILL]));
+            }
+        }
+        Ok(())
+    }
+
+    fn clean(&self, uid: &WorkloadUid) -> Result<Option<Exit>, ActError> {
+        self.0.meanwhile("before a clean-up");
+        let cgroup_is_gone = self.0.with(|it| it.clean_cgroup(uid));
+        if !cgroup_is_gone {
+            return Err(refused("the cgroup"));
+        }
+        self.0.meanwhile("in a clean-up");
+        let full = self.0.with(|it| {
+            let full = it.weather.disk_full;
+            it.chance(full)
+        });
+        if full {
+            return Err(refused("logs"));
+        }
+        self.0.with(|it| {
+            it.say(|| format!("{uid} is cleaned up"));
+            it.to_the_logs(uid);
+        });
+        self.0.meanwhile("after a clean-up");
+        Ok(self.0.with(|it| it.host.log_dirs.get(uid).and_then(|files| files.exit.clone())))
+    }
+}
+
+impl crate::sim::It {
+    /// As `os::Held::take`: whether it is the one that was seen, and may be signalled.
+    fn may_hold(&mut self, target: ProcId) -> bool {
+        let selves = self.selves();
+        let Some(process) = self.host.get(target).filter(|it| !it.is_zombie()) else { return false };
+        let of = process.mark.as_deref().and_then(|mark| mark.split_once('/')).map(|(instance, _)| instance);
+        target.pid.get() != 1
+            && !selves.contains(&target.pid)
+            && (self.host.user == 0 || process.user == self.host.user)
+            && of.is_none_or(|of| of == OURS)
+            && !process.is_protected()
+    }
+
+    /// What is sent reaches who is held, or nobody.
+    fn signal(&mut self, uid: &WorkloadUid, target: ProcId, signals: &[Signal]) {
+        if !self.host.is_alive(target) {
+            return;
+        }
+        for signal in signals {
+            self.before_signal(uid, target.pid.get(), *signal);
+            self.say(|| format!("{signal} to {target} of {uid}"));
+            self.deliver(target.pid.get(), *signal);
+        }
+    }
+
+    /// `cgroup.kill`, but not over the heads of those who were let go in it.
+    fn kill_cgroup(&mut self, uid: &WorkloadUid) {
+        let inside: Vec<(i32, bool)> = self
+            .host
+            .procs
+            .values()
+            .filter(|it| it.cgroup.as_ref() == Some(uid) && !it.is_zombie())
+            .map(|it| (it.id.pid.get(), it.is_protected()))
+            .collect();
+        if inside.iter().any(|(_, protected)| *protected) {
+            return;
+        }
+        for (pid, _) in inside {
+            self.before_signal(uid, pid, Signal::SIGKILL);
+            self.say(|| format!("cgroup.kill reaches {pid} of {uid}"));
+            self.host.kill(pid);
+        }
+    }
+
+    /// False: somebody is in it. Who was let go may stay in it.
+    fn clean_cgroup(&mut self, uid: &WorkloadUid) -> bool {
+        let members: Vec<bool> =
+            self.host.procs.values().filter(|it| it.cgroup.as_ref() == Some(uid)).map(|it| it.is_protected()).collect();
+        if members.is_empty() {
+            self.host.cgroups.remove(uid);
+        }
+        members.iter().all(|protected| *protected)
+    }
+}
