@@ -249,7 +249,7 @@ impl Controller {
                 () = tokio::time::sleep_until(next_resync) => {
                     read_directories = true;
                     next_resync = tokio::time::Instant::now() + self.options.resync;
-                    tidy::tidy(&self.store, &self.options.state);
+                    tidy::tidy(&self.store, &self.options.state, &self.let_go_of());
                 }
             }
             revisions.mark_unchanged();
@@ -265,7 +265,7 @@ impl Controller {
         let number = self.eyes.next_look();
         self.hands.look_begins(number);
         let interested = self.store.snapshot().map(|desired| desired.workloads.keys().cloned().collect());
-        let observed = self.eyes.look(now, &interested.unwrap_or_default());
+        let mut observed = self.eyes.look(now, &interested.unwrap_or_default());
         let desired = self.store.snapshot()?;
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
@@ -304,6 +304,7 @@ impl Controller {
         self.watches.update(&desired, &observed);
         self.forget(&desired, &observed);
         let wake_at = [plan.wake_at, self.wake_jobs].into_iter().flatten().min();
+        protect::note(&mut observed, &bounds.protected);
         let pass =
             Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan), bounds: Some(bounds), acts };
         self.passes.send_replace(Arc::new(pass));
@@ -377,6 +378,14 @@ impl Controller {
         Ok(ended)
     }
 
+    /// The workloads that something was let go of that lives.
+    fn let_go_of(&self) -> BTreeSet<WorkloadUid> {
+        let pass = self.passes.borrow();
+        let trees = pass.observed.as_ref().and_then(|observed| observed.workloads.known());
+        let trees = trees.into_iter().flatten().filter(|(_, tree)| !tree.let_go.is_empty());
+        trees.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// What bounds this pass's plan.
     fn bounds(&mut self, desired: &Snapshot, observed: &Observed) -> Bounds {
         let mut gate = Reading::Known(());
@@ -394,6 +403,7 @@ impl Controller {
                         instance: Some(self.store.instance().clone()),
                         user: Some(os::effective_uid()).filter(|user| *user != 0),
                         protect: protect.clone(),
+                        shims: Some(self.options.state.shim_words()),
                     }),
                 });
                 protect::matches(protect, observed)

@@ -20,9 +20,23 @@ pub struct Never {
     pub user: Option<u32>,
     /// Command lines that a policy protects.
     pub protect: Option<regex::RegexSet>,
+    /// What the command lines of our own shims have in them.
+    pub shims: Option<String>,
 }
 
 impl Never {
+    /// The patterns of `protect`.
+    pub fn patterns(&self) -> Vec<String> {
+        self.protect.iter().flat_map(|set| set.patterns()).cloned().collect()
+    }
+
+    /// Whether a command line is protected. A shim never is: its command line is ours, and it is what stands in the way of
+    /// nobody.
+    pub fn protects(&self, command: &str) -> bool {
+        let is_shim = self.shims.as_ref().is_some_and(|shims| command.contains(shims));
+        !is_shim && self.protect.as_ref().is_some_and(|protect| protect.is_match(command))
+    }
+
     /// Why this process is not to be signalled, if so.
     fn forbids(&self, id: ProcId, it: &Particulars) -> Option<&'static str> {
         if id.pid.get() == 1 || self.selves.contains(&id.pid) {
@@ -40,7 +54,7 @@ impl Never {
         {
             return Some("it carries the mark of another instance");
         }
-        if self.protect.as_ref().is_some_and(|protect| protect.is_match(&it.command)) {
+        if self.protects(&it.command) {
             return Some("the policy protects it");
         }
         None

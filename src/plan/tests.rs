@@ -293,7 +293,7 @@ fn any_seen() -> impl Strategy<Value = Option<SeenWorkload>> {
         cgroup: dir,
         shim: report.then(|| ShimSeen { shim: proc_id(10), child: Some(proc_id(11)), boot_id: BootId::from("boot") }),
         exit: exit.then(|| Exit { code: Some(0), ..Exit::default() }),
-        unreadable: None,
+        ..SeenWorkload::default()
     });
     proptest::option::of(seen)
 }

@@ -94,7 +94,9 @@ fn let_go(row: &Workload, desired: &Snapshot) -> Option<Want> {
 pub(super) fn without_row(case: Case<'_>) -> Line {
     let living = case.living().count();
     let residue = case.seen.run_dir || case.seen.cgroup;
+    let let_go = case.seen.let_go.len();
     match (living, case.seen.processes.len(), residue) {
+        (0, 0, false) if let_go > 0 => Line::Held(format!("{let_go} let go by `tenure detach`"), None),
         (0, 0, false) => Line::Held("nothing of it is there".into(), None),
         (0, protected, _) if protected > 0 => {
             Line::Held(format!("{protected} processes of it match a `protect` pattern: let go"), None)

@@ -4,5 +4,6 @@
 
 mod cases;
 mod directory;
+mod letting_go;
 mod manners;
 mod support;
