@@ -406,8 +406,7 @@ impl Controller {
     fn converged(&self) -> bool {
         let Ok(desired) = self.store.snapshot() else { return false };
         let at_rest = desired.jobs.values().all(|job| {
-            let runs = desired.runs.get(&job.uid());
-            let moving = runs.into_iter().flatten().any(|run| {
+            let moving = desired.runs_of(&job.uid()).iter().any(|run| {
                 matches!(run.status.phase, crate::model::RunPhase::Pending | crate::model::RunPhase::Running)
             });
             !moving

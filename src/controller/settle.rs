@@ -20,10 +20,32 @@ use std::time::Duration;
 /// How soon a pass follows while something is being read.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Compiled flows of active jobs. A cache: it may be dropped at any moment.
+/// Compiled flows of active jobs, and which of the jobs ask for nothing. A cache: it may be dropped at any moment.
 #[derive(Default)]
 pub(super) struct Flows {
-    by_job: HashMap<JobUid, Arc<Flow>>,
+    by_job: HashMap<JobUid, Known>,
+}
+
+/// What is known of one job.
+struct Known {
+    flow: Arc<Flow>,
+    rest: Option<Rest>,
+}
+
+/// A state of a job that asks for nothing. What follows for a job depends on this state alone, and on the time.
+struct Rest {
+    job: Arc<Job>,
+    runs: Arc<Vec<StepRun>>,
+    /// From then on the time alone asks for something.
+    due: Option<Time>,
+}
+
+impl Rest {
+    /// Whether this is that state still, and its time has not come.
+    fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, now: Time) -> bool {
+        let same_runs = Arc::ptr_eq(&self.runs, runs) || (self.runs.is_empty() && runs.is_empty());
+        Arc::ptr_eq(&self.job, job) && same_runs && self.due.is_none_or(|due| now < due)
+    }
 }
 
 /// What settling needs beside the jobs.
@@ -56,32 +78,26 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
     let mut admission = Admission::new(world, new_uid);
     let mut live = Vec::new();
-    let keys: BTreeSet<&JobUid> = world.desired.jobs.keys().chain(world.desired.runs.keys()).collect();
-    for uid in keys {
-        let runs = world.desired.runs.get(uid).map(Vec::as_slice).unwrap_or_default();
-        let Some(job) = world.desired.jobs.get(uid) else {
-            // Its row went: its runs go with it, and so do its workloads, by the plan.
-            for run in runs {
-                txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
-            }
-            continue;
-        };
-        let flow = match flow_of(job, world.desired, flows) {
+    for (_, runs) in world.desired.runs.iter().filter(|(uid, _)| !world.desired.jobs.contains_key(uid)) {
+        // The job's row went: its runs go with it, and so do its workloads, by the plan.
+        for run in runs.iter() {
+            txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
+        }
+    }
+    for (uid, job) in &world.desired.jobs {
+        let flow = match flow_of(uid, job, world.desired, flows) {
             Ok(flow) => flow,
             Err(pending) => {
                 txn = note_pending(txn, job, pending, world.now);
                 continue;
             }
         };
-        let mut next = JobNext { job: job.clone(), runs: runs.to_vec(), events: Vec::new(), flow };
+        let stored_runs = world.desired.runs.get(uid);
+        let runs = stored_runs.cloned().unwrap_or_default();
+        let mut next = JobNext { stored_job: job, stored_runs, job: job.clone(), runs, events: Vec::new(), flow };
         next.pin_flow(world.desired);
         next.take_outcomes(world);
-        let effects = flow::settle(&next.flow, &mut next.job, &mut next.runs, world.now);
-        next.events.extend(effects.into_iter().filter_map(|effect| match effect {
-            Effect::Event(event) => Some(event),
-            Effect::Job(_) | Effect::Run(_) => None,
-        }));
-        let due = flow::next_wake(&next.flow, &next.job, &next.runs, world.now);
+        let due = next.go_on(flows.by_job.get_mut(uid), world.now);
         wake_at = [wake_at, due].into_iter().flatten().min();
         live.push(next);
     }
@@ -99,7 +115,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
         }
     }
     for next in live {
-        txn = next.changes(world.desired, txn);
+        txn = next.changes(txn);
     }
     for workload in admission.changed() {
         txn = txn.put(AnyObject::Workload(workload));
@@ -133,7 +149,7 @@ fn terminals(world: &World<'_>) -> Vec<Workload> {
         let let_go = terminal.released || terminal.kill;
         match (world.desired.workloads.get(&terminal.id), world.desired.workloads.get(&adapter)) {
             (Some(row), _) if let_go && !row.spec.released => {
-                let mut row = row.clone();
+                let mut row = Workload::clone(row);
                 row.spec.released = true;
                 changed.push(row);
             }
@@ -159,53 +175,84 @@ fn terminals(world: &World<'_>) -> Vec<Workload> {
     changed
 }
 
-/// A job under way through one pass.
-struct JobNext {
-    job: Job,
-    runs: Vec<StepRun>,
+/// A job under way through one pass: what is stored, until something about it changes.
+struct JobNext<'a> {
+    stored_job: &'a Arc<Job>,
+    stored_runs: Option<&'a Arc<Vec<StepRun>>>,
+    job: Arc<Job>,
+    runs: Arc<Vec<StepRun>>,
     events: Vec<Event>,
     flow: Arc<Flow>,
 }
 
-impl JobNext {
+impl JobNext<'_> {
     /// From its first pass on, a job runs the flow as it was then.
     fn pin_flow(&mut self, desired: &Snapshot) {
         if self.job.status.flow.is_none()
             && let Some((value, dir)) = source_of(&self.job, desired)
         {
-            self.job.status.flow = Some(value.clone());
-            self.job.status.flow_dir = dir;
+            let (value, dir) = (value.clone(), dir);
+            let job = Arc::make_mut(&mut self.job);
+            job.status.flow = Some(value);
+            job.status.flow_dir = dir;
         }
     }
 
     fn take_outcomes(&mut self, world: &World<'_>) {
-        for run in &mut self.runs {
-            if run.status.phase != RunPhase::Running {
+        for at in 0..self.runs.len() {
+            if self.runs[at].status.phase != RunPhase::Running {
                 continue;
             }
-            if run.status.session.is_none() {
-                run.status.session = world.adapters.session_of(run);
+            if self.runs[at].status.session.is_none()
+                && let Some(session) = world.adapters.session_of(&self.runs[at])
+            {
+                Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
             }
-            if let Some(outcome) = outcome_of(run, world) {
-                *run = flow::finish(&self.flow, run, &outcome, world.now);
+            if let Some(outcome) = outcome_of(&self.runs[at], world) {
+                let finished = flow::finish(&self.flow, &self.runs[at], &outcome, world.now);
+                Arc::make_mut(&mut self.runs)[at] = finished;
             }
         }
     }
 
+    /// Takes the job as far as it goes; gives when the time alone asks for something. A state that was seen to ask for nothing
+    /// is not asked again.
+    fn go_on(&mut self, known: Option<&mut Known>, now: Time) -> Option<Time> {
+        let rest = known.as_ref().and_then(|known| known.rest.as_ref());
+        if let Some(rest) = rest.filter(|rest| rest.holds(&self.job, &self.runs, now)) {
+            return rest.due;
+        }
+        let asks = !flow::advance(&self.flow, &self.job, &self.runs, now).is_empty();
+        if asks {
+            let (job, runs) = (Arc::make_mut(&mut self.job), Arc::make_mut(&mut self.runs));
+            let effects = flow::settle(&self.flow, job, runs, now);
+            self.events.extend(effects.into_iter().filter_map(|effect| match effect {
+                Effect::Event(event) => Some(event),
+                Effect::Job(_) | Effect::Run(_) => None,
+            }));
+        }
+        let due = flow::next_wake(&self.flow, &self.job, &self.runs, now);
+        if let Some(known) = known.filter(|_| !asks) {
+            known.rest = Some(Rest { job: self.job.clone(), runs: self.runs.clone(), due });
+        }
+        due
+    }
+
     /// What differs from what is stored.
-    fn changes(self, desired: &Snapshot, mut txn: Txn) -> Txn {
-        let uid = self.job.uid();
+    fn changes(self, mut txn: Txn) -> Txn {
         let mut changed = false;
-        if desired.jobs.get(&uid) != Some(&self.job) {
-            txn = txn.put(AnyObject::Job(self.job));
+        if !Arc::ptr_eq(self.stored_job, &self.job) && *self.stored_job != self.job {
+            txn = txn.put(AnyObject::Job(Arc::unwrap_or_clone(self.job)));
             changed = true;
         }
-        let stored: HashMap<&str, &StepRun> =
-            desired.runs.get(&uid).into_iter().flatten().map(|run| (run.metadata.name.as_str(), run)).collect();
-        for run in self.runs {
-            if stored.get(run.metadata.name.as_str()) != Some(&&run) {
-                txn = txn.put(AnyObject::StepRun(run));
-                changed = true;
+        if !self.stored_runs.is_some_and(|runs| Arc::ptr_eq(runs, &self.runs)) {
+            let stored = self.stored_runs.into_iter().flat_map(|runs| runs.iter());
+            let stored: HashMap<&str, &StepRun> = stored.map(|run| (run.metadata.name.as_str(), run)).collect();
+            for run in Arc::unwrap_or_clone(self.runs) {
+                if stored.get(run.metadata.name.as_str()) != Some(&&run) {
+                    txn = txn.put(AnyObject::StepRun(run));
+                    changed = true;
+                }
             }
         }
         // An event without a change would be told again in each pass.
@@ -239,7 +286,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     if let Some(message) = world.adapters.failed_start(uid) {
         return Some(failure("StartFailed", message));
     }
-    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, exit_seen(workload, world.observed)) {
+    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, exit_seen(uid, world.observed)) {
         if exit.code.is_none() && exit.signal.is_none() {
             return Some(failure("WorkloadLost", exit.to_string()));
         }
@@ -254,9 +301,9 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     Some(failure(cause.as_str(), message))
 }
 
-fn exit_seen<'a>(workload: &Workload, observed: &'a Observed) -> Option<&'a crate::model::Exit> {
+fn exit_seen<'a>(uid: &WorkloadUid, observed: &'a Observed) -> Option<&'a crate::model::Exit> {
     match &observed.workloads {
-        Reading::Known(trees) => trees.get(&workload.uid())?.exit.as_ref(),
+        Reading::Known(trees) => trees.get(uid)?.exit.as_ref(),
         Reading::Unknown(_) => None,
     }
 }
@@ -282,12 +329,12 @@ fn source_of<'a>(job: &'a Job, desired: &'a Snapshot) -> Option<(&'a Value, Opti
     Some((&flow.spec, dir(&flow.metadata.annotations)))
 }
 
-fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
+fn flow_of(uid: &JobUid, job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
     // Until it is pinned, the flow may still change.
     if job.status.flow.is_some()
-        && let Some(flow) = flows.by_job.get(&job.uid())
+        && let Some(known) = flows.by_job.get(uid)
     {
-        return Ok(flow.clone());
+        return Ok(known.flow.clone());
     }
     let Some((value, _)) = source_of(job, desired) else {
         let message = match &job.spec.flow_ref {
@@ -300,7 +347,7 @@ fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>
     match compiled.flow {
         Some(flow) => {
             let flow = Arc::new(flow);
-            flows.by_job.insert(job.uid(), flow.clone());
+            flows.by_job.insert(uid.clone(), Known { flow: flow.clone(), rest: None });
             Ok(flow)
         }
         None => {
@@ -314,16 +361,19 @@ impl Flows {
     /// Compiles the flows of all active jobs that are under way. A driver that did not know a job's turn would take it for
     /// cancelled.
     pub(super) fn fill(&mut self, desired: &Snapshot) {
-        self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
-        for job in desired.jobs.values().filter(|job| job.status.flow.is_some()) {
+        // As many as there are jobs do no harm: a uid is never used again.
+        if self.by_job.len() > desired.jobs.len() {
+            self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
+        }
+        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some()) {
             // What cannot be compiled is told when the job is settled.
-            let _ = flow_of(job, desired, self);
+            let _ = flow_of(uid, job, desired, self);
         }
     }
 
     /// The flow of this job, if it has been compiled.
     pub(super) fn get(&self, job: &JobUid) -> Option<Arc<Flow>> {
-        self.by_job.get(job).cloned()
+        self.by_job.get(job).map(|known| known.flow.clone())
     }
 }
 

@@ -5,11 +5,12 @@
 //! its stops are recorded with the jobs. All else waits for the next pass.
 
 use crate::act::{Aim, Verdict, staged, tell};
-use crate::model::{AnyObject, Kind, Observed, Snapshot, Stage, Time, WorkloadUid};
+use crate::model::{AnyObject, Kind, Observed, Snapshot, Stage, Time, Workload, WorkloadUid};
 use crate::os;
 use crate::plan::{self, Action, Acts, Bounds, Guard, Violation};
 use crate::store::Txn;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// How many processes are held by descriptors at most, before a commit; the rest are opened after it.
 const HELD: usize = 256;
@@ -50,7 +51,7 @@ pub(super) fn follow(
         }
         let Some(row) = desired.workloads.get(uid) else { continue };
         let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
-        let (row, event) = staged(row.clone(), *stage, &verdict, now);
+        let (row, event) = staged(Workload::clone(row), *stage, &verdict, now);
         tell(uid, *cause, &event.message);
         txn = txn.put(AnyObject::Workload(row)).event(event);
         let send = match stage {
@@ -68,25 +69,21 @@ pub(super) fn follow(
 /// What should be, once a transaction is committed.
 fn with(desired: &Snapshot, txn: &Txn) -> Snapshot {
     let mut settled = desired.clone();
-    for (kind, name, _) in &txn.deletes {
-        if *kind == Kind::StepRun {
-            settled.runs.values_mut().for_each(|runs| runs.retain(|run| run.metadata.name != *name));
+    let runs = txn.deletes.iter().filter(|(kind, _, _)| *kind == Kind::StepRun);
+    let gone: HashSet<&str> = runs.map(|(_, name, _)| name.as_str()).collect();
+    if !gone.is_empty() {
+        for run in desired.all_runs().filter(|run| gone.contains(run.metadata.name.as_str())) {
+            settled.remove_run(&run.spec.job_uid, &run.metadata.name);
         }
     }
     for object in &txn.puts {
         match object {
             AnyObject::Job(job) => {
-                settled.jobs.insert(job.uid(), job.clone());
+                settled.jobs.insert(job.uid(), Arc::new(job.clone()));
             }
-            AnyObject::StepRun(run) => {
-                let runs = settled.runs.entry(run.spec.job_uid.clone()).or_default();
-                match runs.iter_mut().find(|known| known.metadata.name == run.metadata.name) {
-                    Some(known) => known.clone_from(run),
-                    None => runs.push(run.clone()),
-                }
-            }
+            AnyObject::StepRun(run) => settled.put_run(run.clone()),
             AnyObject::Workload(workload) => {
-                settled.workloads.insert(workload.uid(), workload.clone());
+                settled.workloads.insert(workload.uid(), Arc::new(workload.clone()));
             }
             AnyObject::Flow(_)
             | AnyObject::AgentClass(_)

@@ -1,7 +1,7 @@
 //! Whether a workload is wanted, with the evidence.
 
 use super::{Action, Case, Line};
-use crate::model::{Cause, Job, Snapshot, Workload, WorkloadPhase};
+use crate::model::{Cause, Job, Owner, Snapshot, Workload, WorkloadPhase};
 
 /// Whether a workload is entitled to its processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +29,12 @@ pub fn want(row: &Workload, desired: &Snapshot) -> Want {
 
 /// An owner that is entitled to processes, or why there is none.
 fn living_owner<'a>(row: &Workload, desired: &'a Snapshot) -> Result<&'a Job, Want> {
-    let owners: Vec<_> = row.spec.owners.iter().map(|owner| (owner, desired.jobs.get(&owner.uid))).collect();
-    let living =
-        owners.iter().find_map(|(_, job)| job.filter(|job| !job.status.phase.is_terminal() && !is_deleted(job)));
-    if let Some(job) = living {
+    let job_of = |owner: &Owner| desired.jobs.get(&owner.uid).map(|job| &**job);
+    let living = |job: &&Job| !job.status.phase.is_terminal() && !is_deleted(job);
+    if let Some(job) = row.spec.owners.iter().filter_map(job_of).find(living) {
         return Ok(job);
     }
+    let owners: Vec<_> = row.spec.owners.iter().map(|owner| (owner, job_of(owner))).collect();
     let missing = owners.is_empty() || owners.iter().any(|(_, job)| job.is_none_or(is_deleted));
     let words: Vec<String> = owners
         .iter()
@@ -73,13 +73,7 @@ fn let_go(row: &Workload, desired: &Snapshot) -> Option<Want> {
         }
     }
     let name = row.spec.run.as_ref()?;
-    let run = row
-        .spec
-        .owners
-        .iter()
-        .filter_map(|owner| desired.runs.get(&owner.uid))
-        .flatten()
-        .find(|run| run.metadata.name == *name);
+    let run = row.spec.owners.iter().find_map(|owner| desired.run(&owner.uid, name));
     match run {
         None => no(format!("run {name} is missing")),
         Some(run) if run.status.phase.is_final() => no(format!("run {name} is {}", run.status.phase.as_str())),

@@ -1,5 +1,6 @@
 //! Opening: the file, its pragmas, its schema, its integrity, its instance id.
 
+use super::changes::Writer;
 use super::{Reader, Store, StoreError, rows};
 use crate::model::InstanceId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
@@ -96,12 +97,13 @@ impl Store {
 
     fn assemble(path: &Path, instance: InstanceId, writer: Option<Connection>) -> Result<Store, StoreError> {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let revision = rows::revision(&connection).map_err(|error| StoreError::sqlite(path, error))?;
+        let sqlite = |error| StoreError::sqlite(path, error);
+        let revision = rows::revision(&connection).map_err(sqlite)?;
         Ok(Store {
             path: path.to_owned(),
             file: identity(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?,
             instance,
-            writer: writer.map(Mutex::new),
+            writer: writer.map(Writer::new).transpose().map_err(sqlite)?.map(Mutex::new),
             reader: Mutex::new(Reader { connection, cached: None, no_orphans: None }),
             revisions: watch::Sender::new(revision),
         })

@@ -207,7 +207,7 @@ fn a_snapshot_has_what_is_active_and_what_that_refers_to() {
     let mut jobs: Vec<_> = snapshot.jobs.values().map(|job| job.metadata.name.as_str()).collect();
     jobs.sort_unstable();
     assert_eq!(jobs, ["first", "running", "second"]);
-    let runs: Vec<_> = snapshot.runs[&running.uid()].iter().map(|run| run.metadata.name.as_str()).collect();
+    let runs: Vec<_> = snapshot.runs_of(&running.uid()).iter().map(|run| run.metadata.name.as_str()).collect();
     assert_eq!(runs, ["running.a.2", "running.a.10", "running.b.1"]);
     assert_eq!(snapshot.runs.len(), 2);
     assert_eq!(snapshot.workloads.keys().map(WorkloadUid::as_str).collect::<Vec<_>>(), ["w1"]);
