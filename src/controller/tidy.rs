@@ -26,6 +26,7 @@ fn try_tidy(tools: &Tools) -> anyhow::Result<()> {
     tools.store.prune_events(EVENTS)?;
     let orphans = tools.store.orphans(BATCH)?;
     if orphans.is_empty() {
+        tools.store.prune_departed()?;
         return Ok(());
     }
     let mut txn = Txn::default();

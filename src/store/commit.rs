@@ -5,6 +5,12 @@ use super::{Store, StoreError, lock, rows};
 use crate::model::{AnyObject, Event, Kind, Time};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+/// All events but about the last so many.
+pub(super) const OLD_EVENTS: &str = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1";
+
+/// Of a departed job: no row names it as its owner.
+pub(super) const NOTHING_LEFT: &str = "NOT EXISTS (SELECT 1 FROM objects WHERE owner = departed.uid)";
+
 /// What is to be written together. Deletes come first, so that an object can be replaced by another of its name.
 #[derive(Debug, Clone, Default)]
 pub struct Txn {
@@ -115,9 +121,15 @@ impl Store {
     /// Forgets all events but about the last `keep`. Gives how many went.
     pub fn prune_events(&self, keep: u64) -> Result<usize, StoreError> {
         let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
+        lock(writer).connection.execute(OLD_EVENTS, [rows::signed(keep)]).map_err(|error| self.sqlite(error))
+    }
+
+    /// Forgets the jobs that went and of which nothing is left.
+    pub fn prune_departed(&self) -> Result<usize, StoreError> {
+        let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
         lock(writer)
             .connection
-            .execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1", [rows::signed(keep)])
+            .execute(&format!("DELETE FROM departed WHERE {NOTHING_LEFT}"), [])
             .map_err(|error| self.sqlite(error))
     }
 

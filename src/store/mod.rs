@@ -15,6 +15,7 @@
 mod changes;
 mod commit;
 mod error;
+mod integrity;
 mod open;
 mod read;
 mod rows;
@@ -44,6 +45,7 @@ pub struct Store {
     writer: Option<Mutex<Writer>>,
     reader: Mutex<Reader>,
     revisions: watch::Sender<u64>,
+    integrity: Arc<integrity::Verdict>,
 }
 
 #[derive(Debug)]
