@@ -24,22 +24,30 @@ pub(super) struct Admission<'a> {
     changed: BTreeMap<WorkloadUid, Workload>,
     /// The adapters by what they may be shared for. Made when it is first asked for: most passes do not.
     by_key: Option<HashMap<String, Vec<WorkloadUid>>>,
-    agents: u32,
-    scripts: u32,
+    /// Agents and scripts at work. Counted when it is first asked for.
+    counted: Option<(u32, u32)>,
 }
 
 impl<'a> Admission<'a> {
     pub(super) fn new(world: &'a World<'a>, new_uid: &'a mut dyn FnMut() -> String) -> Admission<'a> {
-        let (mut agents, mut scripts) = (0, 0);
-        for run in world.desired.all_runs().filter(|run| run.status.phase == RunPhase::Running) {
-            let workload = run.status.workload.as_ref().and_then(|uid| world.desired.workloads.get(uid));
-            match workload.map(|workload| workload.spec.r#type) {
-                Some(WorkloadType::Adapter) => agents += 1,
-                Some(WorkloadType::Script) => scripts += 1,
-                Some(WorkloadType::Check | WorkloadType::Machine) | None => {}
+        Admission { world, new_uid, changed: BTreeMap::new(), by_key: None, counted: None }
+    }
+
+    /// How many agents and scripts are at work.
+    fn counted(&mut self) -> &mut (u32, u32) {
+        let desired = self.world.desired;
+        self.counted.get_or_insert_with(|| {
+            let (mut agents, mut scripts) = (0, 0);
+            for run in desired.all_runs().filter(|run| run.status.phase == RunPhase::Running) {
+                let workload = run.status.workload.as_ref().and_then(|uid| desired.workloads.get(uid));
+                match workload.map(|workload| workload.spec.r#type) {
+                    Some(WorkloadType::Adapter) => agents += 1,
+                    Some(WorkloadType::Script) => scripts += 1,
+                    Some(WorkloadType::Check | WorkloadType::Machine) | None => {}
+                }
             }
-        }
-        Admission { world, new_uid, changed: BTreeMap::new(), by_key: None, agents, scripts }
+            (agents, scripts)
+        })
     }
 
     /// The workloads that are new or have a new owner.
@@ -52,13 +60,14 @@ impl<'a> Admission<'a> {
         let Some(run) = runs.get(index) else { return };
         let Some(step) = flow.steps.get(&run.spec.step) else { return };
         let limits = self.world.desired.policy.max_concurrent;
+        let (agents, scripts) = self.counted();
         let given = match &step.executor {
-            Executor::Script(command) if self.scripts < limits.scripts => {
-                self.scripts += 1;
+            Executor::Script(command) if *scripts < limits.scripts => {
+                *scripts += 1;
                 Ok(self.script(job, step, run, command))
             }
-            Executor::Agent(agent) if self.agents < limits.agents => {
-                self.agents += 1;
+            Executor::Agent(agent) if *agents < limits.agents => {
+                *agents += 1;
                 self.adapter(job, agent)
             }
             Executor::Script(_) | Executor::Agent(_) => return,

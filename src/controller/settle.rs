@@ -7,7 +7,7 @@ use super::outcome;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
     AnyObject, Cause, EnvValue, Event, EventType, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
-    Reading, RunPhase, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::store::Txn;
@@ -78,13 +78,12 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
     let mut admission = Admission::new(world, new_uid);
     let mut live = Vec::new();
-    for (_, runs) in world.desired.runs.iter().filter(|(uid, _)| !world.desired.jobs.contains_key(uid)) {
-        // The job's row went: its runs go with it, and so do its workloads, by the plan.
-        for run in runs.iter() {
-            txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
-        }
+    // Where a job's row went, its runs go with it, and so do its workloads, by the plan.
+    for run in world.desired.runs_without_job() {
+        txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
     }
-    for (uid, job) in &world.desired.jobs {
+    let workloads = workloads(world);
+    for (uid, job, stored_runs) in world.desired.jobs_with_runs() {
         let flow = match flow_of(uid, job, world.desired, flows) {
             Ok(flow) => flow,
             Err(pending) => {
@@ -92,11 +91,10 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
                 continue;
             }
         };
-        let stored_runs = world.desired.runs.get(uid);
         let runs = stored_runs.cloned().unwrap_or_default();
         let mut next = JobNext { stored_job: job, stored_runs, job: job.clone(), runs, events: Vec::new(), flow };
         next.pin_flow(world.desired);
-        next.take_outcomes(world);
+        next.take_outcomes(world, &workloads);
         let due = next.go_on(flows.by_job.get_mut(uid), world.now);
         wake_at = [wake_at, due].into_iter().flatten().min();
         live.push(next);
@@ -139,6 +137,22 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
         txn = txn.put(AnyObject::Workload(workload));
     }
     Settled { txn, wake_at }
+}
+
+/// Every workload with what was seen of it, by uid.
+type Workloads<'a> = HashMap<&'a str, (&'a Workload, Option<&'a SeenWorkload>)>;
+
+/// Made once: a search in a sorted map for each of ten thousand runs costs more.
+fn workloads<'a>(world: &World<'a>) -> Workloads<'a> {
+    let mut trees = world.observed.workloads.known().map(|trees| trees.iter().peekable());
+    let both = world.desired.workloads.iter().map(|(uid, row)| {
+        let seen = trees.as_mut().and_then(|trees| {
+            while trees.next_if(|(of, _)| *of < uid).is_some() {}
+            trees.next_if(|(of, _)| *of == uid)
+        });
+        (uid.as_str(), (&**row, seen.map(|(_, seen)| seen)))
+    });
+    both.collect()
 }
 
 /// The terminals that agents asked for, as far as they are not as they should be: workloads like any other, that their
@@ -198,7 +212,7 @@ impl JobNext<'_> {
         }
     }
 
-    fn take_outcomes(&mut self, world: &World<'_>) {
+    fn take_outcomes(&mut self, world: &World<'_>, workloads: &Workloads<'_>) {
         for at in 0..self.runs.len() {
             if self.runs[at].status.phase != RunPhase::Running {
                 continue;
@@ -208,7 +222,7 @@ impl JobNext<'_> {
             {
                 Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
             }
-            if let Some(outcome) = outcome_of(&self.runs[at], world) {
+            if let Some(outcome) = outcome_of(&self.runs[at], world, workloads) {
                 let finished = flow::finish(&self.flow, &self.runs[at], &outcome, world.now);
                 Arc::make_mut(&mut self.runs)[at] = finished;
             }
@@ -266,7 +280,7 @@ impl JobNext<'_> {
 }
 
 /// How the work on a running run ended, if it has.
-fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
+fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Option<Outcome> {
     let failure = |reason: &str, message: String| Outcome {
         result: Err(Failure { reason: reason.into(), message }),
         usage: None,
@@ -276,7 +290,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     let Some(uid) = &run.status.workload else {
         return Some(failure("WorkloadLost", "the run has no workload".into()));
     };
-    let Some(workload) = world.desired.workloads.get(uid) else {
+    let Some((workload, seen)) = workloads.get(uid.as_str()) else {
         return Some(failure("WorkloadLost", format!("workload {uid} is gone")));
     };
     // What was said before the end counts, whatever the end was.
@@ -286,7 +300,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     if let Some(message) = world.adapters.failed_start(uid) {
         return Some(failure("StartFailed", message));
     }
-    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, exit_seen(uid, world.observed)) {
+    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, seen.and_then(|seen| seen.exit.as_ref())) {
         if exit.code.is_none() && exit.signal.is_none() {
             return Some(failure("WorkloadLost", exit.to_string()));
         }
@@ -299,13 +313,6 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     }
     let message = workload.status.message.clone().unwrap_or_else(|| cause.as_str().into());
     Some(failure(cause.as_str(), message))
-}
-
-fn exit_seen<'a>(uid: &WorkloadUid, observed: &'a Observed) -> Option<&'a crate::model::Exit> {
-    match &observed.workloads {
-        Reading::Known(trees) => trees.get(uid)?.exit.as_ref(),
-        Reading::Unknown(_) => None,
-    }
 }
 
 /// Why a job cannot begin.

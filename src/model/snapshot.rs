@@ -1,7 +1,7 @@
 //! What should be: the store's active objects at one revision.
 
 use crate::model::{AgentClass, Flow, Job, JobUid, PolicySpec, StepRun, Workload, WorkloadUid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What should be, as of one revision of the store: all that is active, and the jobs that it refers to.
@@ -38,10 +38,23 @@ impl Snapshot {
         self.runs.values().flat_map(|runs| runs.iter())
     }
 
-    /// The run of this name of this job.
-    pub fn run(&self, job: &JobUid, name: &str) -> Option<&StepRun> {
-        let runs = self.runs_of(job);
-        runs.get(position(runs, name)?)
+    /// Every job with its runs, if it has any: one walk along both.
+    pub fn jobs_with_runs(&self) -> impl Iterator<Item = (&JobUid, &Arc<Job>, Option<&Arc<Vec<StepRun>>>)> {
+        let mut runs = self.runs.iter().peekable();
+        self.jobs.iter().map(move |(uid, job)| {
+            while runs.next_if(|(of, _)| *of < uid).is_some() {}
+            (uid, job, runs.next_if(|(of, _)| *of == uid).map(|(_, runs)| runs))
+        })
+    }
+
+    /// Runs whose job does not exist.
+    pub fn runs_without_job(&self) -> impl Iterator<Item = &StepRun> {
+        let mut jobs = self.jobs.keys().peekable();
+        let without = self.runs.iter().filter(move |(of, _)| {
+            while jobs.next_if(|uid| uid < of).is_some() {}
+            jobs.peek() != Some(of)
+        });
+        without.flat_map(|(_, runs)| runs.iter())
     }
 
     /// Puts a run in its place among those of its job, over an earlier one of its name.
@@ -69,6 +82,39 @@ impl StepRun {
     /// Its place among the runs of its job.
     pub fn place(&self) -> (&str, u32, &str) {
         (&self.spec.step, self.spec.attempt, &self.metadata.name)
+    }
+}
+
+/// The jobs of a snapshot by uid, for who asks for most of them: ten thousand searches in a sorted map of long names cost more
+/// than making a table once.
+#[derive(Debug)]
+pub struct JobTable<'a>(HashMap<&'a str, (&'a Job, &'a [StepRun])>);
+
+impl<'a> JobTable<'a> {
+    /// The table of a snapshot.
+    pub fn of(snapshot: &'a Snapshot) -> JobTable<'a> {
+        let rows = snapshot
+            .jobs_with_runs()
+            .map(|(uid, job, runs)| (uid.as_str(), (&**job, runs.map(|runs| runs.as_slice()).unwrap_or_default())));
+        JobTable(rows.collect())
+    }
+
+    /// The part of it that the owners of one workload are in.
+    pub fn of_owners(workload: &Workload, snapshot: &'a Snapshot) -> JobTable<'a> {
+        let owners = workload.spec.owners.iter();
+        let jobs = owners.filter_map(|owner| snapshot.jobs.get_key_value(&owner.uid));
+        JobTable(jobs.map(|(uid, job)| (uid.as_str(), (&**job, snapshot.runs_of(uid)))).collect())
+    }
+
+    /// A job.
+    pub fn job(&self, uid: &JobUid) -> Option<&'a Job> {
+        self.0.get(uid.as_str()).map(|(job, _)| *job)
+    }
+
+    /// The run of this name of a job that exists.
+    pub fn run(&self, job: &JobUid, name: &str) -> Option<&'a StepRun> {
+        let (_, runs) = self.0.get(job.as_str())?;
+        runs.get(position(runs, name)?)
     }
 }
 

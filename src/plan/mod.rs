@@ -15,8 +15,8 @@ pub use check::{Guard, Violation, check};
 pub use verdict::{Want, want};
 
 use crate::model::{
-    Cause, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time, Workload,
-    WorkloadUid,
+    Cause, JobTable, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time,
+    Workload, WorkloadUid,
 };
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,6 +198,7 @@ pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bound
         Reading::Known(trees) => (trees, None),
         Reading::Unknown(why) => (&empty, Some(why)),
     };
+    let jobs = JobTable::of(desired);
     let mut lines = Vec::with_capacity(desired.workloads.len().max(trees.len()));
     for (uid, row, seen) in sides(&desired.workloads, trees) {
         let case = Case { row, seen: seen.unwrap_or(&nothing), bounds, now };
@@ -205,7 +206,7 @@ pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bound
             Some(held) => held,
             None => match unknown {
                 Some(why) => Line::Held(format!("the process table is unknown: {why}"), None),
-                None => gated(judge(desired, case), bounds),
+                None => gated(judge(desired, &jobs, case), bounds),
             },
         };
         if let Line::Held(_, Some(at)) = &line {
@@ -266,10 +267,10 @@ fn gated(line: Line, bounds: &Bounds) -> Line {
 }
 
 /// The line of one workload, from its row and from what was seen of it.
-fn judge(desired: &Snapshot, case: Case<'_>) -> Line {
+fn judge(desired: &Snapshot, jobs: &JobTable<'_>, case: Case<'_>) -> Line {
     match case.row {
         None => verdict::without_row(case),
-        Some(row) => stages::with_row(row, &want(row, desired), case),
+        Some(row) => stages::with_row(row, &verdict::want_of(row, desired, jobs), case),
     }
 }
 

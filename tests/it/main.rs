@@ -4,5 +4,6 @@
 
 mod cases;
 mod directory;
+mod large;
 mod manners;
 mod support;
