@@ -6,8 +6,9 @@ use super::admit::Admission;
 use super::outcome;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, Cause, EnvValue, Event, EventType, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
-    RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, Cause, EnvValue, Event, EventType, Failure, Finger, Job, JobPhase, JobUid, Kind, Meta, Observed,
+    Outcome, RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType,
+    WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::store::Txn;
@@ -140,9 +141,8 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
 }
 
 /// Every workload with what was seen of it, by uid.
-type Workloads<'a> = HashMap<&'a str, (&'a Workload, Option<&'a SeenWorkload>)>;
+type Workloads<'a> = Finger<'a, (&'a Workload, Option<&'a SeenWorkload>)>;
 
-/// Made once: a search in a sorted map for each of ten thousand runs costs more.
 fn workloads<'a>(world: &World<'a>) -> Workloads<'a> {
     let mut trees = world.observed.workloads.known().map(|trees| trees.iter().peekable());
     let both = world.desired.workloads.iter().map(|(uid, row)| {
@@ -152,7 +152,7 @@ fn workloads<'a>(world: &World<'a>) -> Workloads<'a> {
         });
         (uid.as_str(), (&**row, seen.map(|(_, seen)| seen)))
     });
-    both.collect()
+    Finger::over(both)
 }
 
 /// The terminals that agents asked for, as far as they are not as they should be: workloads like any other, that their
@@ -290,7 +290,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Op
     let Some(uid) = &run.status.workload else {
         return Some(failure("WorkloadLost", "the run has no workload".into()));
     };
-    let Some((workload, seen)) = workloads.get(uid.as_str()) else {
+    let Some(&(workload, seen)) = workloads.get(uid.as_str()) else {
         return Some(failure("WorkloadLost", format!("workload {uid} is gone")));
     };
     // What was said before the end counts, whatever the end was.

@@ -1,7 +1,7 @@
 //! Whether a workload is wanted, with the evidence.
 
 use super::{Action, Case, Line};
-use crate::model::{Cause, Job, JobTable, Owner, Snapshot, Workload, WorkloadPhase};
+use crate::model::{Cause, Job, JobTable, Owner, Snapshot, Workload, WorkloadPhase, WorkloadUid};
 
 /// Whether a workload is entitled to its processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn let_go(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -> Option<Wan
     match run {
         None => no(format!("run {name} is missing")),
         Some(run) if run.status.phase.is_final() => no(format!("run {name} is {}", run.status.phase.as_str())),
-        Some(run) if run.status.workload.as_ref() != Some(&row.uid()) => {
+        Some(run) if run.status.workload.as_ref().map(WorkloadUid::as_str) != Some(row.metadata.uid.as_str()) => {
             no(format!("run {name} is worked on by another workload"))
         }
         Some(_) => None,
