@@ -281,23 +281,21 @@ fn hold_back_collisions(desired: &Snapshot, plan: &mut Plan) {
         let (step, _attempt) = row.spec.run.as_deref()?.rsplit_once('.')?;
         Some((&row.spec.owners.first()?.uid, step))
     }
-    let mut starts = Vec::new();
-    let mut ending = BTreeMap::new();
-    for (uid, line) in &plan.lines {
-        let Some((row, step)) = desired.workloads.get(uid).and_then(|row| Some((row, step_of(row)?))) else { continue };
-        match line {
-            Line::Act(Action::Start, _) => starts.push((uid.clone(), step)),
-            Line::Act(Action::Stop { .. }, _) => {
-                ending.insert(step, uid.clone());
-            }
-            Line::Act(..) | Line::Held(..) if row.status.stage.is_some() => {
-                ending.insert(step, uid.clone());
-            }
-            Line::Act(..) | Line::Held(..) => {}
-        }
+    let acts = |wanted: fn(&Action) -> bool| {
+        plan.lines.iter().filter(move |(_, line)| matches!(line, Line::Act(action, _) if wanted(action)))
+    };
+    let starts: Vec<WorkloadUid> = acts(|action| matches!(action, Action::Start)).map(|(uid, _)| uid.clone()).collect();
+    // Mostly nothing starts, and then no row needs to be looked at.
+    if starts.is_empty() {
+        return;
     }
-    for (uid, step) in starts {
-        if let Some(before) = ending.get(&step) {
+    let stops = acts(|action| matches!(action, Action::Stop { .. }));
+    let stops = stops.filter_map(|(uid, _)| desired.workloads.get_key_value(uid));
+    let under_way = desired.workloads.iter().filter(|(_, row)| row.status.stage.is_some());
+    let ending: BTreeMap<_, _> = stops.chain(under_way).filter_map(|(uid, row)| Some((step_of(row)?, uid))).collect();
+    for uid in starts {
+        let step = desired.workloads.get(&uid).and_then(|row| step_of(row));
+        if let Some(before) = step.and_then(|step| ending.get(&step)) {
             let held = format!("the attempt before it is still being stopped (workload {before})");
             plan.lines.insert(uid, Line::Held(held, None));
         }
