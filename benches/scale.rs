@@ -55,7 +55,12 @@ impl Table {
     }
 }
 
-fn millis(mut act: impl FnMut()) -> f64 {
+fn millis(act: impl FnMut()) -> f64 {
+    spread(act).0
+}
+
+/// Median and best, in milliseconds: on a machine that does other work too, the best is what the program itself takes.
+fn spread(mut act: impl FnMut()) -> (f64, f64) {
     let mut all: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let begun = Instant::now();
@@ -64,7 +69,7 @@ fn millis(mut act: impl FnMut()) -> f64 {
         })
         .collect();
     all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
+    (all[all.len() / 2], all[0])
 }
 
 /// With 10,000 jobs under way, each with a script that runs.
@@ -76,11 +81,12 @@ fn alive(table: &mut Table) {
     let observed = observed(&store);
     let desired = store.snapshot().unwrap();
     let bounds = Bounds { gate: Reading::Known(()), protected: Default::default(), selves: Default::default() };
-    let diff = millis(|| {
+    let diff = spread(|| {
         let plan = plan::diff(&desired, &observed, &Acts::default(), &bounds, NOW);
         assert_eq!(plan.lines.len(), ALIVE);
     });
-    table.line("diff_10000_ms", "plan::diff, 10,000 workloads and 10,000 trees", diff, "ms", "under 10 ms");
+    table.line("diff_10000_ms", "plan::diff, 10,000 workloads and 10,000 trees", diff.0, "ms", "under 10 ms");
+    table.line("diff_10000_best_ms", "the same, the fastest of them", diff.1, "ms", "");
     drop(desired);
 
     let mut rehearsal = Rehearsal::new(store.clone(), state);
