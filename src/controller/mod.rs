@@ -13,6 +13,7 @@ mod handle;
 mod load;
 mod outcome;
 mod protect;
+mod rehearsal;
 mod requests;
 mod script;
 mod settle;
@@ -24,6 +25,8 @@ mod watches;
 pub use decide::{Decided, Decision, decide};
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
+#[doc(hidden)]
+pub use rehearsal::Rehearsal;
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
 pub use settle::{Flows, Talk, World};
 pub use verdicts::Send;
@@ -153,7 +156,9 @@ impl Controller {
             .create(&root)
             .map_err(|source| StartError::StateDir { path: root, source })?;
         let lock = take_lock(&options.state).await?;
-        let store = Arc::new(Store::open(&options.state.store_file())?);
+        let file = options.state.store_file();
+        // Who converges and exits has no time beside.
+        let store = Arc::new(if options.once { Store::open(&file)? } else { Store::open_beside(&file)? });
         let instance = store.instance().clone();
         let cgroups = Cgroups::detect(&instance);
         let bell = Arc::new(Notify::new());
@@ -219,6 +224,7 @@ impl Controller {
         let dirty = Arc::new(Notify::new());
         let _watcher = wake::watch_directories(&self.options.dirs, dirty.clone());
         let mut revisions = self.store.subscribe();
+        let mut integrity = self.store.integrity_changes();
         let mut read_directories = true;
         let mut next_resync = tokio::time::Instant::now() + self.options.resync;
         loop {
@@ -244,6 +250,7 @@ impl Controller {
                 () = &mut shutdown => return,
                 () = self.bell.notified() => {}
                 _ = revisions.changed() => {}
+                _ = integrity.changed() => {}
                 () = dirty.notified() => read_directories = true,
                 () = due => {}
                 () = tokio::time::sleep_until(next_resync) => {
@@ -388,7 +395,7 @@ impl Controller {
 
     /// What bounds this pass's plan.
     fn bounds(&mut self, desired: &Snapshot, observed: &Observed) -> Bounds {
-        let mut gate = Reading::Known(());
+        let mut gate = self.store.integrity();
         for (_, reading) in &self.directories {
             if let Reading::Unknown(why) = reading {
                 gate = Reading::Unknown(why.clone());
@@ -429,8 +436,7 @@ impl Controller {
     fn converged(&self) -> bool {
         let Ok(desired) = self.store.snapshot() else { return false };
         let at_rest = desired.jobs.values().all(|job| {
-            let runs = desired.runs.get(&job.uid());
-            let moving = runs.into_iter().flatten().any(|run| {
+            let moving = desired.runs_of(&job.uid()).iter().any(|run| {
                 matches!(run.status.phase, crate::model::RunPhase::Pending | crate::model::RunPhase::Running)
             });
             !moving

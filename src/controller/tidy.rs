@@ -27,6 +27,7 @@ fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>)
     store.prune_events(EVENTS)?;
     let orphans = store.orphans(BATCH)?;
     if orphans.is_empty() {
+        store.prune_departed()?;
         return Ok(());
     }
     let mut txn = Txn::default();
