@@ -101,8 +101,9 @@ impl Scene {
         words
     }
 
+    /// Parents first: one that lost its child may end by itself before it is signalled.
     fn end_what_was_let_go(&self) {
-        for name in ["detached-child", "protected-child", "detached", "protected"] {
+        for name in ["detached", "protected", "detached-child", "protected-child"] {
             if self.is_alive(name) {
                 procs::signal(self.pids[name].pid, "KILL");
             }
