@@ -16,6 +16,8 @@ pub enum Exit {
     NotFound,
     /// It took too long.
     TimedOut,
+    /// What a command that was run ended with.
+    OfCommand(u8),
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
             Exit::UsageOrChanges => 2,
             Exit::NotFound => 3,
             Exit::TimedOut => 4,
+            Exit::OfCommand(status) => status,
         }
     }
 }

@@ -10,6 +10,7 @@ mod client;
 mod console;
 mod delete;
 mod describe;
+mod detach;
 mod eval;
 mod events;
 mod failure;
@@ -57,6 +58,7 @@ enum Verb {
     Get(get::Args),
     Describe(describe::Args),
     Delete(delete::Args),
+    Detach(detach::Args),
     Start(start::Args),
     Cancel(cancel::Args),
     Fulfill(fulfill::Args),
@@ -115,10 +117,11 @@ async fn execute(cli: Cli, console: &mut Console) -> Exit {
 }
 
 async fn dispatch(cli: Cli, console: &mut Console) -> Done {
-    // These two need neither a controller nor its state directory.
+    // These need neither a controller nor its state directory.
     let (verb, flag) = match cli.verb {
         Verb::Validate(args) => return validate::main(args, console),
         Verb::Eval(args) => return eval::main(args, console),
+        Verb::Detach(args) => return detach::main(&args),
         verb => (verb, cli.state),
     };
     let state = place::state_dir(flag.as_deref()).to(|| "find the state directory".into())?;
@@ -138,5 +141,6 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Status(args) => status::main(args, &state, console).await,
         Verb::Validate(args) => validate::main(args, console),
         Verb::Eval(args) => eval::main(args, console),
+        Verb::Detach(args) => detach::main(&args),
     }
 }

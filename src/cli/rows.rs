@@ -11,9 +11,10 @@ pub fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {
     let (narrow, more): (&[_], &[_]) = match kind {
         Kind::Job => (&["NAME", "PHASE", "REASON", "AGE"], &["FLOW", "COST", "MESSAGE"]),
         Kind::StepRun => (&["NAME", "STEP", "ATTEMPT", "PHASE", "AGE", "DURATION"], &["WORKLOAD", "MESSAGE"]),
-        Kind::Workload => {
-            (&["NAME", "TYPE", "PHASE", "STAGE", "OWNERS", "PIDS", "MEMORY", "AGE"], &["COMMAND", "EXIT", "CAUSE"])
-        }
+        Kind::Workload => (
+            &["NAME", "TYPE", "PHASE", "STAGE", "OWNERS", "PIDS", "MEMORY", "AGE"],
+            &["COMMAND", "EXIT", "CAUSE", "LET-GO"],
+        ),
         Kind::Flow | Kind::AgentClass | Kind::MachineClass | Kind::Ledger | Kind::Policy => {
             (&["NAME", "AGE"], &["MESSAGE"])
         }
@@ -49,7 +50,7 @@ pub fn row(kind: Kind, object: &Value, wide: bool, now: Time) -> Vec<Cell> {
                 object.pointer("/status/rssBytes").and_then(Value::as_u64).map(bytes).unwrap_or_default().into(),
                 age,
             ];
-            (row, vec![command(object).into(), exit(object).into(), text("/status/cause")])
+            (row, vec![command(object).into(), exit(object).into(), text("/status/cause"), let_go(object).into()])
         }
         Kind::Flow | Kind::AgentClass | Kind::MachineClass | Kind::Ledger | Kind::Policy => {
             (vec![name, age], vec![message])
@@ -106,6 +107,13 @@ pub fn owners(workload: &Value) -> String {
     let owners = workload.pointer("/spec/owners").and_then(Value::as_array);
     let names = owners.into_iter().flatten().filter_map(|owner| owner["name"].as_str());
     names.collect::<Vec<_>>().join(",")
+}
+
+/// What was let go of a workload and lives.
+fn let_go(workload: &Value) -> String {
+    let all = workload.pointer("/status/letGo").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let words = all.iter().map(|it| format!("{} {}", it["pid"], it["command"].as_str().unwrap_or_default()));
+    words.collect::<Vec<_>>().join("; ")
 }
 
 /// The pids of a workload's processes: all of them, if they are few.
@@ -175,11 +183,12 @@ mod tests {
             "metadata": {"name": "0198", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"type": "Adapter", "owners": [{"name": "a"}, {"name": "b"}], "command": ["npx", "-y", "x"]},
             "status": {"phase": "Stopping", "stage": {"name": "Kill", "round": 1}, "pids": [1, 2, 3, 4, 5, 6],
-                       "rssBytes": 412_000_000, "cause": "OwnerTerminal", "exit": {"signal": "SIGKILL"}},
+                       "rssBytes": 412_000_000, "cause": "OwnerTerminal", "exit": {"signal": "SIGKILL"},
+                       "letGo": [{"pid": 7, "command": "tmux new", "why": "Detached"}]},
         });
         insta::assert_snapshot!(shown(Kind::Workload, &[workload], true), @r"
-        NAME  TYPE     PHASE     STAGE  OWNERS  PIDS       MEMORY  AGE  COMMAND   EXIT     CAUSE
-        0198  Adapter  Stopping  Kill   a,b     1,2,3,4+2  412MB   5s   npx -y x  SIGKILL  OwnerTerminal
+        NAME  TYPE     PHASE     STAGE  OWNERS  PIDS       MEMORY  AGE  COMMAND   EXIT     CAUSE          LET-GO
+        0198  Adapter  Stopping  Kill   a,b     1,2,3,4+2  412MB   5s   npx -y x  SIGKILL  OwnerTerminal  7 tmux new
         ");
     }
 

@@ -10,7 +10,7 @@ use crate::model::{
     WorkloadPhase, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -58,6 +58,7 @@ impl Adapters {
                     && workload.status.phase != WorkloadPhase::Starting
                     && trees.get(*uid).is_some_and(|tree| tree.run_dir)
             })
+            .map(|(uid, workload)| (uid, &**workload))
             .collect();
         self.links.retain(|uid, _| running.contains_key(uid));
         {
@@ -72,8 +73,14 @@ impl Adapters {
             );
         }
         self.unready.clear();
+        let mut work: HashMap<&WorkloadUid, Vec<&StepRun>> = HashMap::new();
+        for run in desired.all_runs().filter(|run| run.status.phase == RunPhase::Running) {
+            if let Some(uid) = run.status.workload.as_ref().filter(|uid| running.contains_key(uid)) {
+                work.entry(uid).or_default().push(run);
+            }
+        }
         for (uid, workload) in running {
-            let wanted = self.wanted(uid, desired, flows);
+            let wanted = self.wanted(uid, work.get(uid).map(Vec::as_slice).unwrap_or_default(), desired, flows);
             match self.links.get(uid) {
                 Some(link) => {
                     link.wanted.send_if_modified(|before| {
@@ -113,14 +120,11 @@ impl Adapters {
         Link { driver: acp::spawn_driver(config, receiver, move || bell.notify_one()), wanted: sender }
     }
 
-    /// What a driver should be doing now.
-    fn wanted(&mut self, uid: &WorkloadUid, desired: &Snapshot, flows: &Flows) -> Wanted {
+    /// What a driver should be doing now: the turns of the runs that count on its workload.
+    fn wanted(&mut self, uid: &WorkloadUid, runs: &[&StepRun], desired: &Snapshot, flows: &Flows) -> Wanted {
         let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner).contains(uid);
         let mut turns = Vec::new();
-        for run in desired.runs.values().flatten() {
-            if run.status.workload.as_ref() != Some(uid) || run.status.phase != RunPhase::Running {
-                continue;
-            }
+        for run in runs {
             let (Some(job), Some(flow)) = (desired.jobs.get(&run.spec.job_uid), flows.get(&run.spec.job_uid)) else {
                 continue;
             };

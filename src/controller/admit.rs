@@ -9,8 +9,9 @@ use crate::model::{
     WorkloadPhase, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Between Terminate and Kill, for scripts.
 const SCRIPT_GRACE: Span = Span::seconds(5);
@@ -19,50 +20,61 @@ const SCRIPT_GRACE: Span = Span::seconds(5);
 pub(super) struct Admission<'a> {
     world: &'a World<'a>,
     new_uid: &'a mut dyn FnMut() -> String,
-    workloads: BTreeMap<WorkloadUid, Workload>,
-    changed: BTreeSet<WorkloadUid>,
-    agents: u32,
-    scripts: u32,
+    /// The workloads that are new or have a new owner.
+    changed: BTreeMap<WorkloadUid, Workload>,
+    /// The adapters by what they may be shared for. Made when it is first asked for: most passes do not.
+    by_key: Option<HashMap<String, Vec<WorkloadUid>>>,
+    /// Agents and scripts at work. Counted when it is first asked for.
+    counted: Option<(u32, u32)>,
 }
 
 impl<'a> Admission<'a> {
     pub(super) fn new(world: &'a World<'a>, new_uid: &'a mut dyn FnMut() -> String) -> Admission<'a> {
-        let (mut agents, mut scripts) = (0, 0);
-        for run in world.desired.runs.values().flatten().filter(|run| run.status.phase == RunPhase::Running) {
-            let workload = run.status.workload.as_ref().and_then(|uid| world.desired.workloads.get(uid));
-            match workload.map(|workload| workload.spec.r#type) {
-                Some(WorkloadType::Adapter) => agents += 1,
-                Some(WorkloadType::Script) => scripts += 1,
-                Some(WorkloadType::Check | WorkloadType::Machine) | None => {}
+        Admission { world, new_uid, changed: BTreeMap::new(), by_key: None, counted: None }
+    }
+
+    /// How many agents and scripts are at work.
+    fn counted(&mut self) -> &mut (u32, u32) {
+        let desired = self.world.desired;
+        self.counted.get_or_insert_with(|| {
+            let (mut agents, mut scripts) = (0, 0);
+            for run in desired.all_runs().filter(|run| run.status.phase == RunPhase::Running) {
+                let workload = run.status.workload.as_ref().and_then(|uid| desired.workloads.get(uid));
+                match workload.map(|workload| workload.spec.r#type) {
+                    Some(WorkloadType::Adapter) => agents += 1,
+                    Some(WorkloadType::Script) => scripts += 1,
+                    Some(WorkloadType::Check | WorkloadType::Machine) | None => {}
+                }
             }
-        }
-        let workloads = world.desired.workloads.clone();
-        Admission { world, new_uid, workloads, changed: BTreeSet::new(), agents, scripts }
+            (agents, scripts)
+        })
     }
 
     /// The workloads that are new or have a new owner.
-    pub(super) fn changed(&self) -> Vec<Workload> {
-        self.changed.iter().filter_map(|uid| self.workloads.get(uid).cloned()).collect()
+    pub(super) fn changed(self) -> impl Iterator<Item = Workload> {
+        self.changed.into_values()
     }
 
     /// Gives the pending run at `index` a workload, if there is a place; or fails it, if it can never have one.
-    pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut [StepRun], index: usize) {
-        let Some(run) = runs.get_mut(index) else { return };
+    pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut Arc<Vec<StepRun>>, index: usize) {
+        let Some(run) = runs.get(index) else { return };
         let Some(step) = flow.steps.get(&run.spec.step) else { return };
         let limits = self.world.desired.policy.max_concurrent;
+        let (agents, scripts) = self.counted();
         let given = match &step.executor {
-            Executor::Script(command) if self.scripts < limits.scripts => {
-                self.scripts += 1;
+            Executor::Script(command) if *scripts < limits.scripts => {
+                *scripts += 1;
                 Ok(self.script(job, step, run, command))
             }
-            Executor::Agent(agent) if self.agents < limits.agents => {
-                self.agents += 1;
+            Executor::Agent(agent) if *agents < limits.agents => {
+                *agents += 1;
                 self.adapter(job, agent)
             }
             Executor::Script(_) | Executor::Agent(_) => return,
             // Nobody works on it but a person: the machine suspends it.
             Executor::External { .. } => return,
         };
+        let Some(run) = Arc::make_mut(runs).get_mut(index) else { return };
         match given {
             Ok(uid) => {
                 run.status.phase = RunPhase::Running;
@@ -142,38 +154,57 @@ impl<'a> Admission<'a> {
     }
 
     /// An adapter of this configuration that can take another run.
-    fn reusable(&self, key: &str) -> Option<WorkloadUid> {
-        self.workloads
-            .values()
-            .find(|workload| {
-                workload.spec.reuse_key.as_deref() == Some(key)
-                    && matches!(workload.status.phase, WorkloadPhase::Starting | WorkloadPhase::Running)
-                    && workload.status.cause.is_none()
-                    && workload.status.stage.is_none()
-                    // Its row says so only after this pass.
-                    && self.world.talk.failed_start(&workload.uid()).is_none()
-                    // One whose owners have all ended is about to be stopped: not a place to begin.
-                    && (self.changed.contains(&workload.uid())
-                        || matches!(crate::plan::want(workload, self.world.desired), crate::plan::Want::Yes(_)))
-            })
-            .map(Workload::uid)
+    fn reusable(&mut self, key: &str) -> Option<WorkloadUid> {
+        let desired = self.world.desired;
+        let by_key = self.by_key.take().unwrap_or_else(|| by_key(desired.workloads.values()));
+        let all = by_key.get(key).into_iter().flatten().filter_map(|uid| self.workload(uid));
+        let fit = all.filter(|workload| {
+            matches!(workload.status.phase, WorkloadPhase::Starting | WorkloadPhase::Running)
+                && workload.status.cause.is_none()
+                && workload.status.stage.is_none()
+                // Its row says so only after this pass.
+                && self.world.talk.failed_start(&workload.uid()).is_none()
+                // One whose owners have all ended is about to be stopped: not a place to begin.
+                && (self.changed.contains_key(&workload.uid())
+                    || matches!(crate::plan::want(workload, desired), crate::plan::Want::Yes(_)))
+        });
+        let first = fit.map(Workload::uid).min();
+        self.by_key = Some(by_key);
+        first
+    }
+
+    /// A workload, as it is after what was admitted so far.
+    fn workload(&self, uid: &WorkloadUid) -> Option<&Workload> {
+        self.changed.get(uid).or_else(|| self.world.desired.workloads.get(uid).map(|workload| &**workload))
     }
 
     fn own(&mut self, uid: &WorkloadUid, job: &Job) {
-        if let Some(workload) = self.workloads.get_mut(uid)
-            && !workload.spec.owners.iter().any(|owner| owner.uid == job.uid())
-        {
+        let Some(workload) = self.workload(uid) else { return };
+        if !workload.spec.owners.iter().any(|owner| owner.uid == job.uid()) {
+            let mut workload = workload.clone();
             workload.spec.owners.push(owner(job));
-            self.changed.insert(uid.clone());
+            self.changed.insert(uid.clone(), workload);
         }
     }
 
     fn add(&mut self, uid: WorkloadUid, spec: WorkloadSpec) -> WorkloadUid {
+        if let (Some(by_key), Some(key)) = (&mut self.by_key, &spec.reuse_key) {
+            by_key.entry(key.clone()).or_default().push(uid.clone());
+        }
         let metadata = Meta { uid: uid.0.clone(), ..Meta::named(uid.0.clone()) };
-        self.workloads.insert(uid.clone(), Object { metadata, spec, status: WorkloadStatus::default() });
-        self.changed.insert(uid.clone());
+        self.changed.insert(uid.clone(), Object { metadata, spec, status: WorkloadStatus::default() });
         uid
     }
+}
+
+fn by_key<'a>(workloads: impl Iterator<Item = &'a Arc<Workload>>) -> HashMap<String, Vec<WorkloadUid>> {
+    let mut by_key: HashMap<String, Vec<WorkloadUid>> = HashMap::new();
+    for workload in workloads {
+        if let Some(key) = &workload.spec.reuse_key {
+            by_key.entry(key.clone()).or_default().push(workload.uid());
+        }
+    }
+    by_key
 }
 
 fn owner(job: &Job) -> Owner {

@@ -13,6 +13,7 @@ mod handle;
 mod load;
 mod outcome;
 mod protect;
+mod rehearsal;
 mod requests;
 mod script;
 mod settle;
@@ -24,6 +25,8 @@ mod watches;
 pub use decide::{Decided, Decision, decide};
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
+#[doc(hidden)]
+pub use rehearsal::Rehearsal;
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
 pub use settle::{Flows, Talk, World};
 pub use verdicts::Send;
@@ -153,7 +156,9 @@ impl Controller {
             .create(&root)
             .map_err(|source| StartError::StateDir { path: root, source })?;
         let lock = take_lock(&options.state).await?;
-        let store = Arc::new(Store::open(&options.state.store_file())?);
+        let file = options.state.store_file();
+        // Who converges and exits has no time beside.
+        let store = Arc::new(if options.once { Store::open(&file)? } else { Store::open_beside(&file)? });
         let instance = store.instance().clone();
         let cgroups = Cgroups::detect(&instance);
         let bell = Arc::new(Notify::new());
@@ -219,6 +224,7 @@ impl Controller {
         let dirty = Arc::new(Notify::new());
         let _watcher = wake::watch_directories(&self.options.dirs, dirty.clone());
         let mut revisions = self.store.subscribe();
+        let mut integrity = self.store.integrity_changes();
         let mut read_directories = true;
         let mut next_resync = tokio::time::Instant::now() + self.options.resync;
         loop {
@@ -244,12 +250,13 @@ impl Controller {
                 () = &mut shutdown => return,
                 () = self.bell.notified() => {}
                 _ = revisions.changed() => {}
+                _ = integrity.changed() => {}
                 () = dirty.notified() => read_directories = true,
                 () = due => {}
                 () = tokio::time::sleep_until(next_resync) => {
                     read_directories = true;
                     next_resync = tokio::time::Instant::now() + self.options.resync;
-                    tidy::tidy(&self.store, &self.options.state);
+                    tidy::tidy(&self.store, &self.options.state, &self.let_go_of());
                 }
             }
             revisions.mark_unchanged();
@@ -265,7 +272,7 @@ impl Controller {
         let number = self.eyes.next_look();
         self.hands.look_begins(number);
         let interested = self.store.snapshot().map(|desired| desired.workloads.keys().cloned().collect());
-        let observed = self.eyes.look(now, &interested.unwrap_or_default());
+        let mut observed = self.eyes.look(now, &interested.unwrap_or_default());
         let desired = self.store.snapshot()?;
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
@@ -304,6 +311,7 @@ impl Controller {
         self.watches.update(&desired, &observed);
         self.forget(&desired, &observed);
         let wake_at = [plan.wake_at, self.wake_jobs].into_iter().flatten().min();
+        protect::note(&mut observed, &bounds.protected);
         let pass =
             Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan), bounds: Some(bounds), acts };
         self.passes.send_replace(Arc::new(pass));
@@ -377,9 +385,17 @@ impl Controller {
         Ok(ended)
     }
 
+    /// The workloads that something was let go of that lives.
+    fn let_go_of(&self) -> BTreeSet<WorkloadUid> {
+        let pass = self.passes.borrow();
+        let trees = pass.observed.as_ref().and_then(|observed| observed.workloads.known());
+        let trees = trees.into_iter().flatten().filter(|(_, tree)| !tree.let_go.is_empty());
+        trees.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// What bounds this pass's plan.
     fn bounds(&mut self, desired: &Snapshot, observed: &Observed) -> Bounds {
-        let mut gate = Reading::Known(());
+        let mut gate = self.store.integrity();
         for (_, reading) in &self.directories {
             if let Reading::Unknown(why) = reading {
                 gate = Reading::Unknown(why.clone());
@@ -394,6 +410,7 @@ impl Controller {
                         instance: Some(self.store.instance().clone()),
                         user: Some(os::effective_uid()).filter(|user| *user != 0),
                         protect: protect.clone(),
+                        shims: Some(self.options.state.shim_words()),
                     }),
                 });
                 protect::matches(protect, observed)
@@ -419,8 +436,7 @@ impl Controller {
     fn converged(&self) -> bool {
         let Ok(desired) = self.store.snapshot() else { return false };
         let at_rest = desired.jobs.values().all(|job| {
-            let runs = desired.runs.get(&job.uid());
-            let moving = runs.into_iter().flatten().any(|run| {
+            let moving = desired.runs_of(&job.uid()).iter().any(|run| {
                 matches!(run.status.phase, crate::model::RunPhase::Pending | crate::model::RunPhase::Running)
             });
             !moving

@@ -1,6 +1,6 @@
 //! The policy's `protect` patterns, and whom they match.
 
-use crate::model::{Observed, ProcId, Reading};
+use crate::model::{LetGo, LetGoWhy, Observed, ProcId, Reading};
 use regex::RegexSet;
 use std::collections::BTreeSet;
 
@@ -27,9 +27,33 @@ impl Protect {
     }
 }
 
-/// The processes of ours that match.
+/// Says of each tree what of it is protected: what was let go is listed for as long as it lives.
+pub(super) fn note(observed: &mut Observed, protected: &BTreeSet<ProcId>) {
+    let Reading::Known(trees) = &mut observed.workloads else { return };
+    for tree in trees.values_mut() {
+        let spared = tree.processes.iter().filter(|process| protected.contains(&process.id));
+        let spared = spared.map(|it| LetGo { pid: it.id.pid, command: it.command.clone(), why: LetGoWhy::Protected });
+        tree.let_go.extend(spared);
+    }
+}
+
+/// The processes of ours that match, with all that descends from them in the same tree. Never a shim: its command line
+/// names our own directories, and all of its workload descends from it.
 pub(super) fn matches(protect: &Option<RegexSet>, observed: &Observed) -> BTreeSet<ProcId> {
     let (Some(protect), Reading::Known(trees)) = (protect, &observed.workloads) else { return BTreeSet::new() };
-    let all = trees.values().flat_map(|tree| &tree.processes);
-    all.filter(|process| protect.is_match(&process.command)).map(|process| process.id).collect()
+    let mut matched = BTreeSet::new();
+    for tree in trees.values() {
+        let mut spared: BTreeSet<_> =
+            tree.members().filter(|process| protect.is_match(&process.command)).map(|process| process.id.pid).collect();
+        loop {
+            let below = tree.members().filter(|it| it.parent.is_some_and(|parent| spared.contains(&parent)));
+            let new: Vec<_> = below.map(|it| it.id.pid).filter(|pid| !spared.contains(pid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            spared.extend(new);
+        }
+        matched.extend(tree.members().map(|process| process.id).filter(|id| spared.contains(&id.pid)));
+    }
+    matched
 }

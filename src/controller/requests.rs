@@ -4,7 +4,7 @@
 use super::load::{Loaded, load_text, merged};
 use super::{Pass, clock, observer};
 use crate::flow;
-use crate::model::{AnyObject, Diagnostic, Kind, Reading, RunPhase};
+use crate::model::{AnyObject, Diagnostic, Kind, RunPhase};
 use crate::os::{OsError, StateDir};
 use crate::plan::{self, Bounds, Line, Plan};
 use crate::store::{Store, StoreError, Txn};
@@ -112,7 +112,7 @@ pub fn plan_now(store: &Store, state_dir: &StateDir, last: Option<&Pass>) -> Res
     let observed = eyes.look(clock(), &interested);
     let desired = store.snapshot()?;
     let bounds = last.and_then(|pass| pass.bounds.clone()).unwrap_or(Bounds {
-        gate: Reading::Known(()),
+        gate: store.integrity(),
         protected: BTreeSet::new(),
         selves,
     });

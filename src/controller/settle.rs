@@ -5,8 +5,9 @@ use super::admit::Admission;
 use crate::acp::TerminalWanted;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, Cause, EnvValue, Event, EventType, Exit, Failure, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
-    Reading, RunPhase, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, Cause, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobUid, Kind, Meta, Observed,
+    Outcome, RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType,
+    WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds};
@@ -20,10 +21,32 @@ use std::time::Duration;
 /// How soon a pass follows while something is being read.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Compiled flows of active jobs. A cache: it may be dropped at any moment.
-#[derive(Debug, Default)]
+/// Compiled flows of active jobs, and which of the jobs ask for nothing. A cache: it may be dropped at any moment.
+#[derive(Default)]
 pub struct Flows {
-    by_job: HashMap<JobUid, Arc<Flow>>,
+    by_job: HashMap<JobUid, Known>,
+}
+
+/// What is known of one job.
+struct Known {
+    flow: Arc<Flow>,
+    rest: Option<Rest>,
+}
+
+/// A state of a job that asks for nothing. What follows for a job depends on this state alone, and on the time.
+struct Rest {
+    job: Arc<Job>,
+    runs: Arc<Vec<StepRun>>,
+    /// From then on the time alone asks for something.
+    due: Option<Time>,
+}
+
+impl Rest {
+    /// Whether this is that state still, and its time has not come.
+    fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, now: Time) -> bool {
+        let same_runs = Arc::ptr_eq(&self.runs, runs) || (self.runs.is_empty() && runs.is_empty());
+        Arc::ptr_eq(&self.job, job) && same_runs && self.due.is_none_or(|due| now < due)
+    }
 }
 
 /// What workloads have said and come to, as far as it was read.
@@ -88,32 +111,24 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
     let mut admission = Admission::new(world, new_uid);
     let mut live = Vec::new();
-    let keys: BTreeSet<&JobUid> = world.desired.jobs.keys().chain(world.desired.runs.keys()).collect();
-    for uid in keys {
-        let runs = world.desired.runs.get(uid).map(Vec::as_slice).unwrap_or_default();
-        let Some(job) = world.desired.jobs.get(uid) else {
-            // Its row went: its runs go with it, and so do its workloads, by the plan.
-            for run in runs {
-                txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
-            }
-            continue;
-        };
-        let flow = match flow_of(job, world.desired, flows) {
+    // Where a job's row went, its runs go with it, and so do its workloads, by the plan.
+    for run in world.desired.runs_without_job() {
+        txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
+    }
+    let workloads = workloads(world);
+    for (uid, job, stored_runs) in world.desired.jobs_with_runs() {
+        let flow = match flow_of(uid, job, world.desired, flows) {
             Ok(flow) => flow,
             Err(pending) => {
                 txn = note_pending(txn, job, pending, world.now);
                 continue;
             }
         };
-        let mut next = JobNext { job: job.clone(), runs: runs.to_vec(), events: Vec::new(), flow };
+        let runs = stored_runs.cloned().unwrap_or_default();
+        let mut next = JobNext { stored_job: job, stored_runs, job: job.clone(), runs, events: Vec::new(), flow };
         next.pin_flow(world.desired);
-        next.take_outcomes(world);
-        let effects = flow::settle(&next.flow, &mut next.job, &mut next.runs, world.now);
-        next.events.extend(effects.into_iter().filter_map(|effect| match effect {
-            Effect::Event(event) => Some(event),
-            Effect::Job(_) | Effect::Run(_) => None,
-        }));
-        let due = flow::next_wake(&next.flow, &next.job, &next.runs, world.now);
+        next.take_outcomes(world, &workloads);
+        let due = next.go_on(flows.by_job.get_mut(uid), world.now);
         wake_at = [wake_at, due].into_iter().flatten().min();
         live.push(next);
     }
@@ -131,7 +146,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
         }
     }
     for next in live {
-        txn = next.changes(world.desired, txn);
+        txn = next.changes(txn);
     }
     for workload in admission.changed() {
         txn = txn.put(AnyObject::Workload(workload));
@@ -157,6 +172,21 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     Settled { txn, wake_at }
 }
 
+/// Every workload with what was seen of it, by uid.
+type Workloads<'a> = Finger<'a, (&'a Workload, Option<&'a SeenWorkload>)>;
+
+fn workloads<'a>(world: &World<'a>) -> Workloads<'a> {
+    let mut trees = world.observed.workloads.known().map(|trees| trees.iter().peekable());
+    let both = world.desired.workloads.iter().map(|(uid, row)| {
+        let seen = trees.as_mut().and_then(|trees| {
+            while trees.next_if(|(of, _)| *of < uid).is_some() {}
+            trees.next_if(|(of, _)| *of == uid)
+        });
+        (uid.as_str(), (&**row, seen.map(|(_, seen)| seen)))
+    });
+    Finger::over(both)
+}
+
 /// The terminals that agents asked for, as far as they are not as they should be: workloads like any other, that their
 /// adapter's owners own.
 fn terminals(world: &World<'_>) -> Vec<Workload> {
@@ -165,7 +195,7 @@ fn terminals(world: &World<'_>) -> Vec<Workload> {
         let let_go = terminal.released || terminal.kill;
         match (world.desired.workloads.get(&terminal.id), world.desired.workloads.get(&adapter)) {
             (Some(row), _) if let_go && !row.spec.released => {
-                let mut row = row.clone();
+                let mut row = Workload::clone(row);
                 row.spec.released = true;
                 changed.push(row);
             }
@@ -191,53 +221,84 @@ fn terminals(world: &World<'_>) -> Vec<Workload> {
     changed
 }
 
-/// A job under way through one pass.
-struct JobNext {
-    job: Job,
-    runs: Vec<StepRun>,
+/// A job under way through one pass: what is stored, until something about it changes.
+struct JobNext<'a> {
+    stored_job: &'a Arc<Job>,
+    stored_runs: Option<&'a Arc<Vec<StepRun>>>,
+    job: Arc<Job>,
+    runs: Arc<Vec<StepRun>>,
     events: Vec<Event>,
     flow: Arc<Flow>,
 }
 
-impl JobNext {
+impl JobNext<'_> {
     /// From its first pass on, a job runs the flow as it was then.
     fn pin_flow(&mut self, desired: &Snapshot) {
         if self.job.status.flow.is_none()
             && let Some((value, dir)) = source_of(&self.job, desired)
         {
-            self.job.status.flow = Some(value.clone());
-            self.job.status.flow_dir = dir;
+            let (value, dir) = (value.clone(), dir);
+            let job = Arc::make_mut(&mut self.job);
+            job.status.flow = Some(value);
+            job.status.flow_dir = dir;
         }
     }
 
-    fn take_outcomes(&mut self, world: &World<'_>) {
-        for run in &mut self.runs {
-            if run.status.phase != RunPhase::Running {
+    fn take_outcomes(&mut self, world: &World<'_>, workloads: &Workloads<'_>) {
+        for at in 0..self.runs.len() {
+            if self.runs[at].status.phase != RunPhase::Running {
                 continue;
             }
-            if run.status.session.is_none() {
-                run.status.session = world.talk.session_of(run);
+            if self.runs[at].status.session.is_none()
+                && let Some(session) = world.talk.session_of(&self.runs[at])
+            {
+                Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
             }
-            if let Some(outcome) = outcome_of(run, world) {
-                *run = flow::finish(&self.flow, run, &outcome, world.now);
+            if let Some(outcome) = outcome_of(&self.runs[at], world, workloads) {
+                let finished = flow::finish(&self.flow, &self.runs[at], &outcome, world.now);
+                Arc::make_mut(&mut self.runs)[at] = finished;
             }
         }
+    }
+
+    /// Takes the job as far as it goes; gives when the time alone asks for something. A state that was seen to ask for nothing
+    /// is not asked again.
+    fn go_on(&mut self, known: Option<&mut Known>, now: Time) -> Option<Time> {
+        let rest = known.as_ref().and_then(|known| known.rest.as_ref());
+        if let Some(rest) = rest.filter(|rest| rest.holds(&self.job, &self.runs, now)) {
+            return rest.due;
+        }
+        let asks = !flow::advance(&self.flow, &self.job, &self.runs, now).is_empty();
+        if asks {
+            let (job, runs) = (Arc::make_mut(&mut self.job), Arc::make_mut(&mut self.runs));
+            let effects = flow::settle(&self.flow, job, runs, now);
+            self.events.extend(effects.into_iter().filter_map(|effect| match effect {
+                Effect::Event(event) => Some(event),
+                Effect::Job(_) | Effect::Run(_) => None,
+            }));
+        }
+        let due = flow::next_wake(&self.flow, &self.job, &self.runs, now);
+        if let Some(known) = known.filter(|_| !asks) {
+            known.rest = Some(Rest { job: self.job.clone(), runs: self.runs.clone(), due });
+        }
+        due
     }
 
     /// What differs from what is stored.
-    fn changes(self, desired: &Snapshot, mut txn: Txn) -> Txn {
-        let uid = self.job.uid();
+    fn changes(self, mut txn: Txn) -> Txn {
         let mut changed = false;
-        if desired.jobs.get(&uid) != Some(&self.job) {
-            txn = txn.put(AnyObject::Job(self.job));
+        if !Arc::ptr_eq(self.stored_job, &self.job) && *self.stored_job != self.job {
+            txn = txn.put(AnyObject::Job(Arc::unwrap_or_clone(self.job)));
             changed = true;
         }
-        let stored: HashMap<&str, &StepRun> =
-            desired.runs.get(&uid).into_iter().flatten().map(|run| (run.metadata.name.as_str(), run)).collect();
-        for run in self.runs {
-            if stored.get(run.metadata.name.as_str()) != Some(&&run) {
-                txn = txn.put(AnyObject::StepRun(run));
-                changed = true;
+        if !self.stored_runs.is_some_and(|runs| Arc::ptr_eq(runs, &self.runs)) {
+            let stored = self.stored_runs.into_iter().flat_map(|runs| runs.iter());
+            let stored: HashMap<&str, &StepRun> = stored.map(|run| (run.metadata.name.as_str(), run)).collect();
+            for run in Arc::unwrap_or_clone(self.runs) {
+                if stored.get(run.metadata.name.as_str()) != Some(&&run) {
+                    txn = txn.put(AnyObject::StepRun(run));
+                    changed = true;
+                }
             }
         }
         // An event without a change would be told again in each pass.
@@ -251,7 +312,7 @@ impl JobNext {
 }
 
 /// How the work on a running run ended, if it has.
-fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
+fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Option<Outcome> {
     let failure = |reason: &str, message: String| Outcome {
         result: Err(Failure { reason: reason.into(), message }),
         usage: None,
@@ -261,7 +322,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     let Some(uid) = &run.status.workload else {
         return Some(failure("WorkloadLost", "the run has no workload".into()));
     };
-    let Some(workload) = world.desired.workloads.get(uid) else {
+    let Some(&(workload, seen)) = workloads.get(uid.as_str()) else {
         return Some(failure("WorkloadLost", format!("workload {uid} is gone")));
     };
     // What was said before the end counts, whatever the end was.
@@ -271,7 +332,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
     if let Some(message) = world.talk.failed_start(uid) {
         return Some(failure("StartFailed", message));
     }
-    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, exit_seen(workload, world.observed)) {
+    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, seen.and_then(|seen| seen.exit.as_ref())) {
         if exit.code.is_none() && exit.signal.is_none() {
             return Some(failure("WorkloadLost", exit.to_string()));
         }
@@ -289,14 +350,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>) -> Option<Outcome> {
 /// Every adapter that could not be spoken with and is not condemned for it yet.
 fn failed_starts(world: &World<'_>) -> Vec<(Workload, String)> {
     let rows = world.desired.workloads.iter().filter(|(_, row)| row.status.cause.is_none());
-    rows.filter_map(|(uid, row)| Some((row.clone(), world.talk.failed_start(uid)?))).collect()
-}
-
-fn exit_seen<'a>(workload: &Workload, observed: &'a Observed) -> Option<&'a Exit> {
-    match &observed.workloads {
-        Reading::Known(trees) => trees.get(&workload.uid())?.exit.as_ref(),
-        Reading::Unknown(_) => None,
-    }
+    rows.filter_map(|(uid, row)| Some((Workload::clone(row), world.talk.failed_start(uid)?))).collect()
 }
 
 /// Why a job cannot begin.
@@ -320,12 +374,12 @@ fn source_of<'a>(job: &'a Job, desired: &'a Snapshot) -> Option<(&'a Value, Opti
     Some((&flow.spec, dir(&flow.metadata.annotations)))
 }
 
-fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
+fn flow_of(uid: &JobUid, job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
     // Until it is pinned, the flow may still change.
     if job.status.flow.is_some()
-        && let Some(flow) = flows.by_job.get(&job.uid())
+        && let Some(known) = flows.by_job.get(uid)
     {
-        return Ok(flow.clone());
+        return Ok(known.flow.clone());
     }
     let Some((value, _)) = source_of(job, desired) else {
         let message = match &job.spec.flow_ref {
@@ -338,7 +392,7 @@ fn flow_of(job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>
     match compiled.flow {
         Some(flow) => {
             let flow = Arc::new(flow);
-            flows.by_job.insert(job.uid(), flow.clone());
+            flows.by_job.insert(uid.clone(), Known { flow: flow.clone(), rest: None });
             Ok(flow)
         }
         None => {
@@ -352,16 +406,19 @@ impl Flows {
     /// Compiles the flows of all active jobs that are under way. A driver that did not know a job's turn would take it for
     /// cancelled.
     pub fn fill(&mut self, desired: &Snapshot) {
-        self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
-        for job in desired.jobs.values().filter(|job| job.status.flow.is_some()) {
+        // As many as there are jobs do no harm: a uid is never used again.
+        if self.by_job.len() > desired.jobs.len() {
+            self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
+        }
+        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some()) {
             // What cannot be compiled is told when the job is settled.
-            let _ = flow_of(job, desired, self);
+            let _ = flow_of(uid, job, desired, self);
         }
     }
 
     /// The flow of this job, if it has been compiled.
     pub(super) fn get(&self, job: &JobUid) -> Option<Arc<Flow>> {
-        self.by_job.get(job).cloned()
+        self.by_job.get(job).map(|known| known.flow.clone())
     }
 }
 

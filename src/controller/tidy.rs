@@ -3,7 +3,7 @@
 //! good the next time, because the rows still say what there was.
 
 use super::clock;
-use crate::model::{AnyObject, JobUid};
+use crate::model::{AnyObject, JobUid, WorkloadUid};
 use crate::os::StateDir;
 use crate::store::{Store, Txn};
 use std::collections::BTreeSet;
@@ -15,26 +15,31 @@ const BATCH: usize = 500;
 /// How many events are kept.
 const EVENTS: u64 = 100_000;
 
-/// Removes what belongs to jobs that are no more.
-pub(super) fn tidy(store: &Store, state_dir: &StateDir) {
-    if let Err(error) = try_tidy(store, state_dir) {
+/// Removes what belongs to jobs that are no more, but not the rows of workloads that something was let go of: these say
+/// what it is, for as long as it lives.
+pub(super) fn tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>) {
+    if let Err(error) = try_tidy(store, state_dir, let_go) {
         tracing::warn!(%error, "failed to tidy up; it will be tried again");
     }
 }
 
-fn try_tidy(store: &Store, state_dir: &StateDir) -> anyhow::Result<()> {
+fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>) -> anyhow::Result<()> {
     store.prune_events(EVENTS)?;
     let orphans = store.orphans(BATCH)?;
     if orphans.is_empty() {
+        store.prune_departed()?;
         return Ok(());
     }
     let mut txn = Txn::default();
     let mut jobs: BTreeSet<JobUid> = BTreeSet::new();
     for orphan in &orphans {
-        jobs.extend(orphan.owner().cloned());
         if let AnyObject::Workload(workload) = orphan {
+            if let_go.contains(&workload.uid()) {
+                continue;
+            }
             remove(&state_dir.log(&workload.uid()))?;
         }
+        jobs.extend(orphan.owner().cloned());
         let meta = orphan.meta();
         txn = txn.delete(orphan.kind(), &meta.name, meta.resource_version);
     }

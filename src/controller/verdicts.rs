@@ -6,10 +6,11 @@
 
 use super::settle::World;
 use crate::act::{Verdict, staged, tell};
-use crate::model::{AnyObject, Kind, ProcId, Snapshot, Stage, WorkloadUid};
+use crate::model::{AnyObject, Kind, ProcId, Snapshot, Stage, Workload, WorkloadUid};
 use crate::plan::{self, Action, Guard, Violation};
 use crate::store::Txn;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// How many processes are held by descriptors at most, before a commit; the rest are opened after it.
 const HELD: usize = 256;
@@ -38,7 +39,7 @@ pub(super) fn follow(mut txn: Txn, world: &World<'_>) -> Result<(Txn, Vec<(Workl
         }
         let Some(row) = world.desired.workloads.get(uid) else { continue };
         let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
-        let (row, event) = staged(row.clone(), *stage, &verdict, world.now);
+        let (row, event) = staged(Workload::clone(row), *stage, &verdict, world.now);
         tell(uid, *cause, &event.message);
         txn = txn.put(AnyObject::Workload(row)).event(event);
         let send = match stage {
@@ -56,25 +57,21 @@ pub(super) fn follow(mut txn: Txn, world: &World<'_>) -> Result<(Txn, Vec<(Workl
 /// What should be, once a transaction is committed.
 fn with(desired: &Snapshot, txn: &Txn) -> Snapshot {
     let mut settled = desired.clone();
-    for (kind, name, _) in &txn.deletes {
-        if *kind == Kind::StepRun {
-            settled.runs.values_mut().for_each(|runs| runs.retain(|run| run.metadata.name != *name));
+    let runs = txn.deletes.iter().filter(|(kind, _, _)| *kind == Kind::StepRun);
+    let gone: HashSet<&str> = runs.map(|(_, name, _)| name.as_str()).collect();
+    if !gone.is_empty() {
+        for run in desired.all_runs().filter(|run| gone.contains(run.metadata.name.as_str())) {
+            settled.remove_run(&run.spec.job_uid, &run.metadata.name);
         }
     }
     for object in &txn.puts {
         match object {
             AnyObject::Job(job) => {
-                settled.jobs.insert(job.uid(), job.clone());
+                settled.jobs.insert(job.uid(), Arc::new(job.clone()));
             }
-            AnyObject::StepRun(run) => {
-                let runs = settled.runs.entry(run.spec.job_uid.clone()).or_default();
-                match runs.iter_mut().find(|known| known.metadata.name == run.metadata.name) {
-                    Some(known) => known.clone_from(run),
-                    None => runs.push(run.clone()),
-                }
-            }
+            AnyObject::StepRun(run) => settled.put_run(run.clone()),
             AnyObject::Workload(workload) => {
-                settled.workloads.insert(workload.uid(), workload.clone());
+                settled.workloads.insert(workload.uid(), Arc::new(workload.clone()));
             }
             AnyObject::Flow(_)
             | AnyObject::AgentClass(_)

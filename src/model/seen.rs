@@ -1,6 +1,7 @@
 //! What the eyes saw: one look at the host.
 
 use crate::model::{BootId, Exit, Pid, ProcId, Reading, Time, WorkloadUid};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One process as one look saw it.
@@ -58,6 +59,29 @@ pub struct SeenWorkload {
     pub exit: Option<Exit>,
     /// A file of the shim's that is there and cannot be understood: which, and why.
     pub unreadable: Option<String>,
+    /// What was let go of it by `tenure detach`, and lives. None of it is among `processes`.
+    pub let_go: Vec<LetGo>,
+}
+
+/// A process that outlives its workload, on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LetGo {
+    /// Which: for a detached command, the keeper above it.
+    pub pid: Pid,
+    /// The command.
+    pub command: String,
+    /// `Detached`, or `Protected` by the policy.
+    pub why: LetGoWhy,
+}
+
+/// Why something was let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LetGoWhy {
+    /// By `tenure detach`.
+    Detached,
+    /// A `protect` pattern of the policy matches it, or something above it.
+    Protected,
 }
 
 impl SeenWorkload {

@@ -1,6 +1,6 @@
 //! Workloads: one process tree each, that the controller starts and ends.
 
-use crate::model::{BootId, JobUid, Object, Pid, ProcId, Span, Time, WorkloadUid};
+use crate::model::{BootId, JobUid, LetGo, Object, Pid, ProcId, Span, Time, WorkloadUid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -243,6 +243,9 @@ pub struct WorkloadStatus {
     /// Their memory at the last look, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes: Option<u64>,
+    /// What was let go of it and lives; filled in when it is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub let_go: Vec<LetGo>,
     /// How its main process ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,

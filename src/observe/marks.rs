@@ -11,6 +11,8 @@ pub(super) struct Roots {
     pub(super) cgroup: BTreeSet<(Pid, WorkloadUid)>,
     /// The living shims that wrote who they are.
     pub(super) shims: BTreeMap<Pid, WorkloadUid>,
+    /// The living keepers of what was let go: they belong to nobody, and nobody is what it is by descending from them.
+    pub(super) keepers: BTreeSet<Pid>,
 }
 
 /// Who belongs where.
@@ -70,7 +72,7 @@ pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Root
 /// children that they had leads through them until those are read again.
 fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> BTreeMap<(WorkloadUid, Pid), Marks> {
     let mut members: BTreeMap<(WorkloadUid, Pid), Marks> = BTreeMap::new();
-    let allowed = |pid: Pid| pid != me && pid.get() != 1;
+    let allowed = |pid: Pid| pid != me && pid.get() != 1 && !roots.keepers.contains(&pid);
     for process in table.iter().filter(|process| allowed(process.id.pid)) {
         if let Named::Ours(uid) = named(process, instance) {
             members.entry((uid, process.id.pid)).or_default().environment = true;

@@ -6,7 +6,7 @@
 //!   shim that started that one, also after the shim has died.
 //! - An environment mark says whose a process is, over its descent: one that names another workload, or another instance,
 //!   ends the descent there.
-//! - Process 1 and the controller itself are never part of a workload.
+//! - Process 1 and the controller itself are never part of a workload; nor is what was let go (`tenure detach`).
 //! - State, parent, and memory of what it reports were read in this look.
 //! - A look that could not be completed is `Unknown`: nothing is missing then.
 //! - Absence is honest: as long as something ends while it is being read, the table is read once more, for the child that it may
@@ -21,9 +21,10 @@ mod marks;
 mod tests;
 
 use crate::model::{
-    BootId, InstanceId, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Time, WorkloadUid,
+    BootId, InstanceId, LetGo, LetGoWhy, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Time,
+    WorkloadUid,
 };
-use crate::os::{Cgroups, OsError, ProcessTable, StateDir, boot_id, is_plain_name, self_id};
+use crate::os::{self, Cgroups, OsError, ProcessTable, StateDir, boot_id, is_plain_name, self_id};
 use files::Files;
 use marks::Roots;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +128,7 @@ impl Eyes {
     ) -> Result<bool, LookError> {
         for workload in seen.values_mut() {
             workload.processes.clear();
+            workload.let_go.clear();
             workload.cgroup = false;
         }
         let mut settled = self.table.refresh()?.vanished == 0;
@@ -151,6 +153,7 @@ impl Eyes {
                 roots.shims.insert(shim.pid, uid.clone());
             }
         }
+        self.keepers(boot_id, &mut roots, seen)?;
         let found = marks::find(&mut self.table, &self.instance, &roots, me.pid)?;
         settled &= found.settled;
         for ((uid, pid), marks) in found.members {
@@ -161,6 +164,29 @@ impl Eyes {
             seen.entry(uid).or_default().processes.push(process);
         }
         Ok(settled)
+    }
+
+    /// The register of what was let go, read after the processes: whoever a keeper started was registered before.
+    fn keepers(
+        &mut self,
+        boot_id: &BootId,
+        roots: &mut Roots,
+        seen: &mut BTreeMap<WorkloadUid, SeenWorkload>,
+    ) -> Result<(), LookError> {
+        let directory = self.state.let_go();
+        let registered = os::keepers(&self.state, boot_id)
+            .map_err(|source| LookError::Directory { path: directory.display().to_string(), source })?;
+        for keeper in registered {
+            if os::start_time(keeper.id.pid)? != Some(keeper.id.start) {
+                keeper.forget();
+                continue;
+            }
+            roots.keepers.insert(keeper.id.pid);
+            let Some(kept) = keeper.kept else { continue };
+            let let_go = LetGo { pid: keeper.id.pid, command: kept.command, why: LetGoWhy::Detached };
+            seen.entry(kept.workload).or_default().let_go.push(let_go);
+        }
+        Ok(())
     }
 
     fn seen_process(

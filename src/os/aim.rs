@@ -20,9 +20,23 @@ pub struct Never {
     pub user: Option<u32>,
     /// Command lines that a policy protects.
     pub protect: Option<regex::RegexSet>,
+    /// What the command lines of our own shims have in them.
+    pub shims: Option<String>,
 }
 
 impl Never {
+    /// The patterns of `protect`.
+    pub fn patterns(&self) -> Vec<String> {
+        self.protect.iter().flat_map(|set| set.patterns()).cloned().collect()
+    }
+
+    /// Whether a command line is protected. A shim never is: its command line is ours, and it is what stands in the way of
+    /// nobody.
+    pub fn protects(&self, command: &str) -> bool {
+        let is_shim = self.shims.as_ref().is_some_and(|shims| command.contains(shims));
+        !is_shim && self.protect.as_ref().is_some_and(|protect| protect.is_match(command))
+    }
+
     /// Why this process is not to be signalled, if so.
     fn forbids(&self, id: ProcId, it: &Particulars) -> Option<&'static str> {
         if id.pid.get() == 1 || self.selves.contains(&id.pid) {
@@ -40,7 +54,7 @@ impl Never {
         {
             return Some("it carries the mark of another instance");
         }
-        if self.protect.as_ref().is_some_and(|protect| protect.is_match(&it.command)) {
+        if self.protects(&it.command) {
             return Some("the policy protects it");
         }
         None
@@ -102,4 +116,94 @@ fn hold(target: ProcId, never: &Never) -> Result<Option<ProcRef>, OsError> {
         return Ok(None);
     }
     Ok(Some(process))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::StartTime;
+    use crate::os::testing::{KillOnDrop, eventually, id_of};
+    use crate::os::{effective_uid, self_and_ancestors, self_id, start_time};
+    use std::process::{Child, Command, Stdio};
+
+    fn sleeper(mark: &str) -> (Child, KillOnDrop) {
+        let mut command = Command::new("sleep");
+        command.arg("1030").env("TENURE_WORKLOAD", mark).stdin(Stdio::null());
+        let child = command.spawn().unwrap();
+        let id = id_of(&child);
+        // Until its exec it is a copy of this process.
+        eventually("its exec", || particulars(id.pid).unwrap().filter(|it| it.command == "sleep 1030"));
+        (child, KillOnDrop(id))
+    }
+
+    fn never() -> Never {
+        Never {
+            selves: self_and_ancestors().unwrap(),
+            instance: Some(InstanceId("ours".into())),
+            user: Some(effective_uid()).filter(|user| *user != 0),
+            protect: None,
+            shims: None,
+        }
+    }
+
+    fn reached(target: ProcId, never: &Never) -> usize {
+        // Signal 0 would not do: what is asked is whether a signal would leave. This one changes nothing for a sleeper.
+        Held::take(&[target], never).signal(&[Signal::SIGCONT]).unwrap()
+    }
+
+    #[test]
+    fn a_process_of_ours_is_reached_and_one_of_another_instance_is_not() {
+        for (mark, expected) in [("ours/w", 1), ("", 1), ("no form", 1), ("theirs/w", 0)] {
+            let (mut child, sleeping) = sleeper(mark);
+            assert_eq!(reached(sleeping.0, &never()), expected, "{mark:?}");
+            drop(sleeping);
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_protected_is_not_reached_unless_it_is_a_shim() {
+        let (mut child, sleeping) = sleeper("ours/w");
+        let protect = regex::RegexSet::new(["sleep 10[0-9]{2}$"]).ok();
+        assert_eq!(reached(sleeping.0, &Never { protect: protect.clone(), ..never() }), 0);
+        let shims = Some("sleep".to_owned());
+        assert_eq!(reached(sleeping.0, &Never { protect, shims, ..never() }), 1);
+        let other = regex::RegexSet::new(["no such command"]).ok();
+        assert_eq!(reached(sleeping.0, &Never { protect: other, ..never() }), 1);
+        drop(sleeping);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn neither_this_process_nor_one_above_it_nor_process_1_nor_the_kernel_is_reached() {
+        let me = self_id().unwrap();
+        assert_eq!(reached(me, &never()), 0);
+        for pid in never().selves.into_iter().chain([1, 2].into_iter().filter_map(Pid::new)) {
+            let Some(start) = start_time(pid).unwrap() else { continue };
+            // Process 2 is the kernel's own where we see the host's processes.
+            let is_kernels = particulars(pid).unwrap().is_some_and(|it| it.is_kernel_thread);
+            if pid.get() != 2 || is_kernels {
+                assert_eq!(reached(ProcId { pid, start }, &never()), 0, "{pid}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_users_process_is_not_reached_unless_we_are_root() {
+        let (mut child, sleeping) = sleeper("ours/w");
+        let somebody_else = Some(effective_uid() + 1);
+        assert_eq!(reached(sleeping.0, &Never { user: somebody_else, ..never() }), 0);
+        assert_eq!(reached(sleeping.0, &Never { user: None, ..never() }), 1);
+        drop(sleeping);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_pid_with_another_start_time_is_nobody() {
+        let (mut child, sleeping) = sleeper("ours/w");
+        let before = ProcId { start: StartTime(sleeping.0.start.0 - 1), ..sleeping.0 };
+        assert_eq!(reached(before, &never()), 0);
+        drop(sleeping);
+        child.wait().unwrap();
+    }
 }

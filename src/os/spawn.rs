@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -85,4 +86,27 @@ pub fn ignore_requests_to_end() -> io::Result<()> {
         unsafe { signal(kind, SigHandler::SigIgn)? };
     }
     Ok(())
+}
+
+/// Takes over a descriptor that the parent handed down by its number.
+///
+/// # Errors
+/// Nothing is open under it.
+pub fn adopt_fd(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the number is only asked about here; nobody else's descriptor is closed.
+    let open = unsafe { nix::libc::fcntl(number, nix::libc::F_GETFD) };
+    if open == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and by the agreement between this process and the one that started it, ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Lets go of this process's stdin, stdout, and stderr. Where that fails they stay as they are.
+pub fn forget_stdio() {
+    if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
 }

@@ -38,6 +38,16 @@ impl StateDir {
         self.workloads().join(uid.as_str())
     }
 
+    /// What the command line of every shim of this instance has in it, and nobody else's.
+    pub fn shim_words(&self) -> String {
+        format!(" shim {}/", self.workloads().display())
+    }
+
+    /// The register of what was let go on purpose.
+    pub fn let_go(&self) -> PathBuf {
+        self.0.join("let-go")
+    }
+
     /// The directory of all log directories.
     pub fn logs(&self) -> PathBuf {
         self.0.join("logs")

@@ -1,8 +1,8 @@
 //! The second opinion: what must never be in a plan, stated without a look at how plans are made.
 
 use super::{Action, Bounds, Plan};
-use crate::model::{Observed, ProcId, Reading, Snapshot, WorkloadUid};
-use std::collections::BTreeSet;
+use crate::model::{Observed, ProcId, Reading, SeenProcess, Snapshot, WorkloadUid};
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// Who may be signalled at all.
@@ -53,12 +53,14 @@ pub fn check(plan: &Plan, desired: &Snapshot, observed: &Observed, guard: &Guard
             }
         };
         let seen = trees.get(uid).map(|tree| tree.processes.as_slice()).unwrap_or_default();
-        let mut once = BTreeSet::new();
-        for target in action.targets().iter().filter(|target| once.insert(**target)) {
-            let process = seen
-                .iter()
-                .find(|process| process.id == *target)
-                .ok_or_else(|| Violation::NotSeen(*target, uid.clone()))?;
+        let targets: BTreeSet<&ProcId> = action.targets().iter().collect();
+        let seen: BTreeMap<&ProcId, &SeenProcess> = if targets.is_empty() {
+            BTreeMap::new()
+        } else {
+            seen.iter().map(|process| (&process.id, process)).collect()
+        };
+        for target in targets {
+            let process = seen.get(target).ok_or_else(|| Violation::NotSeen(*target, uid.clone()))?;
             if target.pid.get() == 1 || guard.bounds.selves.contains(&target.pid) {
                 return Err(Violation::Self_(*target));
             }

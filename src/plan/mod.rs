@@ -15,9 +15,12 @@ pub use check::{Guard, Violation, check};
 pub use verdict::{Want, want};
 
 use crate::model::{
-    Cause, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time, Workload, WorkloadUid,
+    Cause, JobTable, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time,
+    Workload, WorkloadUid,
 };
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What has been, and is being, done to a workload by this controller since it started: what the next look may judge.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -195,23 +198,45 @@ pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bound
         Reading::Known(trees) => (trees, None),
         Reading::Unknown(why) => (&empty, Some(why)),
     };
-    let keys: BTreeSet<&WorkloadUid> = desired.workloads.keys().chain(trees.keys()).collect();
-    for uid in keys {
-        let case = Case { row: desired.workloads.get(uid), seen: trees.get(uid).unwrap_or(&nothing), bounds, now };
+    let jobs = JobTable::of(desired);
+    let mut lines = Vec::with_capacity(desired.workloads.len().max(trees.len()));
+    for (uid, row, seen) in sides(&desired.workloads, trees) {
+        let case = Case { row, seen: seen.unwrap_or(&nothing), bounds, now };
         let line = match held_by_acts(acts.by_workload.get(uid), observed.look, now) {
             Some(held) => held,
             None => match unknown {
                 Some(why) => Line::Held(format!("the process table is unknown: {why}"), None),
-                None => gated(judge(desired, case), bounds),
+                None => gated(judge(desired, &jobs, case), bounds),
             },
         };
         if let Line::Held(_, Some(at)) = &line {
             plan.wake_at = Some(plan.wake_at.map_or(*at, |earlier| earlier.min(*at)));
         }
-        plan.lines.insert(uid.clone(), line);
+        lines.push((uid.clone(), line));
     }
+    // In their order already: made at once, not by ten thousand insertions.
+    plan.lines = lines.into_iter().collect();
     hold_back_collisions(desired, &mut plan);
     plan
+}
+
+/// Every row and every tree, both sides of one workload together: one walk along both, which are in the same order.
+fn sides<'a>(
+    rows: &'a BTreeMap<WorkloadUid, Arc<Workload>>,
+    trees: &'a BTreeMap<WorkloadUid, SeenWorkload>,
+) -> impl Iterator<Item = (&'a WorkloadUid, Option<&'a Workload>, Option<&'a SeenWorkload>)> {
+    let (mut rows, mut trees) = (rows.iter().peekable(), trees.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (rows.peek(), trees.peek()) {
+            (Some((row, _)), Some((tree, _))) => row.cmp(tree),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let row = if order.is_le() { rows.next() } else { None };
+        let tree = if order.is_ge() { trees.next() } else { None };
+        let uid = row.map(|(uid, _)| uid).or(tree.map(|(uid, _)| uid))?;
+        Some((uid, row.map(|(_, row)| &**row), tree.map(|(_, tree)| tree)))
+    })
 }
 
 /// What was acted on is judged again only by a look that began after the act ended, and after a failure not at once.
@@ -242,37 +267,37 @@ fn gated(line: Line, bounds: &Bounds) -> Line {
 }
 
 /// The line of one workload, from its row and from what was seen of it.
-fn judge(desired: &Snapshot, case: Case<'_>) -> Line {
+fn judge(desired: &Snapshot, jobs: &JobTable<'_>, case: Case<'_>) -> Line {
     match case.row {
         None => verdict::without_row(case),
-        Some(row) => stages::with_row(row, &want(row, desired), case),
+        Some(row) => stages::with_row(row, &verdict::want_of(row, desired, jobs), case),
     }
 }
 
 /// Stop before start: what works on the same step of the same job, in the same directory, waits until its predecessor is
 /// gone.
 fn hold_back_collisions(desired: &Snapshot, plan: &mut Plan) {
-    let step_of = |row: &Workload| {
-        let run = row.spec.run.as_deref()?;
-        let (step, _attempt) = run.rsplit_once('.')?;
-        Some((row.spec.owners.first()?.uid.clone(), step.to_owned()))
+    fn step_of(row: &Workload) -> Option<(&JobUid, &str)> {
+        let (step, _attempt) = row.spec.run.as_deref()?.rsplit_once('.')?;
+        Some((&row.spec.owners.first()?.uid, step))
+    }
+    let acts = |wanted: fn(&Action) -> bool| {
+        plan.lines.iter().filter(move |(_, line)| matches!(line, Line::Act(action, _) if wanted(action)))
     };
-    let ending: BTreeMap<_, &WorkloadUid> = desired
-        .workloads
-        .iter()
-        .filter(|(uid, row)| {
-            row.status.stage.is_some() || matches!(plan.lines.get(*uid), Some(Line::Act(Action::Stop { .. }, _)))
-        })
-        .filter_map(|(uid, row)| Some((step_of(row)?, uid)))
-        .collect();
-    for (uid, row) in &desired.workloads {
-        let starts = matches!(plan.lines.get(uid), Some(Line::Act(Action::Start, _)));
-        let before = step_of(row).and_then(|step| ending.get(&step).copied());
-        if let (true, Some(before)) = (starts, before) {
-            plan.lines.insert(
-                uid.clone(),
-                Line::Held(format!("the attempt before it is still being stopped (workload {before})"), None),
-            );
+    let starts: Vec<WorkloadUid> = acts(|action| matches!(action, Action::Start)).map(|(uid, _)| uid.clone()).collect();
+    // Mostly nothing starts, and then no row needs to be looked at.
+    if starts.is_empty() {
+        return;
+    }
+    let stops = acts(|action| matches!(action, Action::Stop { .. }));
+    let stops = stops.filter_map(|(uid, _)| desired.workloads.get_key_value(uid));
+    let under_way = desired.workloads.iter().filter(|(_, row)| row.status.stage.is_some());
+    let ending: BTreeMap<_, _> = stops.chain(under_way).filter_map(|(uid, row)| Some((step_of(row)?, uid))).collect();
+    for uid in starts {
+        let step = desired.workloads.get(&uid).and_then(|row| step_of(row));
+        if let Some(before) = step.and_then(|step| ending.get(&step)) {
+            let held = format!("the attempt before it is still being stopped (workload {before})");
+            plan.lines.insert(uid, Line::Held(held, None));
         }
     }
 }

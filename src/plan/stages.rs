@@ -157,6 +157,9 @@ fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
         Stage::Ask { sent: false, .. } | Stage::Terminate { sent: false, .. } | Stage::Kill { sent: false, .. } => {
             send()
         }
+        Stage::Ask { sent: true, .. } | Stage::Terminate { sent: true, .. } if waits_for_what_was_let_go(case) => {
+            next(kill(1, case.now))
+        }
         Stage::Ask { deadline, sent: true } if case.now < deadline => wait(deadline),
         Stage::Ask { sent: true, .. } if members == 0 => next(kill_of_shim(case.now)),
         Stage::Ask { sent: true, .. } => next(terminate(row, case.now)),
@@ -167,6 +170,12 @@ fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
         // It was thought to be gone, and is not: something with its mark came back.
         Stage::Clean => next(terminate(row, case.now)),
     }
+}
+
+/// Whether only the shim is left, and it stays for what was let go: that is below it, and it would wait for its end.
+fn waits_for_what_was_let_go(case: Case<'_>) -> bool {
+    let let_go = !case.seen.let_go.is_empty() || case.living().count() < case.seen.processes.len();
+    let_go && case.seen.exit.is_some() && case.targets().is_empty()
 }
 
 fn kill_of_shim(now: Time) -> Stage {

@@ -48,8 +48,8 @@ fn workload(r#type: WorkloadType, phase: WorkloadPhase, stage: Option<Stage>) ->
 
 fn desired(job: Option<Job>, row: Option<Workload>) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    snapshot.jobs.extend(job.map(|job| (job.uid(), job)));
-    snapshot.workloads.extend(row.map(|row| (row.uid(), row)));
+    snapshot.jobs.extend(job.map(|job| (job.uid(), job.into())));
+    snapshot.workloads.extend(row.map(|row| (row.uid(), row.into())));
     snapshot
 }
 
@@ -204,8 +204,8 @@ fn a_new_attempt_waits_for_the_end_of_the_one_before_it() {
     run.status.phase = RunPhase::Running;
     run.status.workload = Some(WorkloadUid::from("v"));
     let mut desired = desired(Some(job(JobPhase::Running)), Some(before));
-    desired.workloads.insert(after.uid(), after);
-    desired.runs.insert(JobUid::from("job-uid"), vec![run]);
+    desired.workloads.insert(after.uid(), after.into());
+    desired.runs.insert(JobUid::from("job-uid"), vec![run].into());
     let plan = diff(&desired, &observed(Some(alive())), &Acts::default(), &open_gate(), NOW);
     assert_eq!(
         word(&plan.lines[&WorkloadUid::from("v")]),
@@ -293,7 +293,7 @@ fn any_seen() -> impl Strategy<Value = Option<SeenWorkload>> {
         cgroup: dir,
         shim: report.then(|| ShimSeen { shim: proc_id(10), child: Some(proc_id(11)), boot_id: BootId::from("boot") }),
         exit: exit.then(|| Exit { code: Some(0), ..Exit::default() }),
-        unreadable: None,
+        ..SeenWorkload::default()
     });
     proptest::option::of(seen)
 }

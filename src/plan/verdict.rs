@@ -1,7 +1,7 @@
 //! Whether a workload is wanted, with the evidence.
 
 use super::{Action, Case, Line};
-use crate::model::{Cause, Job, Snapshot, Workload, WorkloadPhase};
+use crate::model::{Cause, Job, JobTable, Owner, Snapshot, Workload, WorkloadPhase, WorkloadUid};
 
 /// Whether a workload is entitled to its processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,27 +14,32 @@ pub enum Want {
 
 /// A workload is wanted while at least one owner exists, is not terminal, and still needs it.
 pub fn want(row: &Workload, desired: &Snapshot) -> Want {
+    want_of(row, desired, &JobTable::of_owners(row, desired))
+}
+
+/// The same, for who asks it of many workloads.
+pub(super) fn want_of(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -> Want {
     if let Some(cause) = row.status.cause {
         return Want::No(cause, row.status.message.clone().unwrap_or_else(|| cause.as_str().into()));
     }
-    let living = match living_owner(row, desired) {
+    let living = match living_owner(row, jobs) {
         Ok(job) => job,
         Err(no) => return no,
     };
-    if let Some(no) = let_go(row, desired) {
+    if let Some(no) = let_go(row, desired, jobs) {
         return no;
     }
     Want::Yes(format!("job {} is {}", living.metadata.name, living.status.phase.as_str()))
 }
 
 /// An owner that is entitled to processes, or why there is none.
-fn living_owner<'a>(row: &Workload, desired: &'a Snapshot) -> Result<&'a Job, Want> {
-    let owners: Vec<_> = row.spec.owners.iter().map(|owner| (owner, desired.jobs.get(&owner.uid))).collect();
-    let living =
-        owners.iter().find_map(|(_, job)| job.filter(|job| !job.status.phase.is_terminal() && !is_deleted(job)));
-    if let Some(job) = living {
+fn living_owner<'a>(row: &Workload, jobs: &JobTable<'a>) -> Result<&'a Job, Want> {
+    let job_of = |owner: &Owner| jobs.job(&owner.uid);
+    let living = |job: &&Job| !job.status.phase.is_terminal() && !is_deleted(job);
+    if let Some(job) = row.spec.owners.iter().filter_map(job_of).find(living) {
         return Ok(job);
     }
+    let owners: Vec<_> = row.spec.owners.iter().map(|owner| (owner, job_of(owner))).collect();
     let missing = owners.is_empty() || owners.iter().any(|(_, job)| job.is_none_or(is_deleted));
     let words: Vec<String> = owners
         .iter()
@@ -58,7 +63,7 @@ fn is_deleted(job: &Job) -> bool {
 }
 
 /// Why a living owner needs this workload no more, if so.
-fn let_go(row: &Workload, desired: &Snapshot) -> Option<Want> {
+fn let_go(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -> Option<Want> {
     let no = |message: String| Some(Want::No(Cause::NoLongerNeeded, message));
     if row.spec.released {
         return no("the agent released it".into());
@@ -73,17 +78,11 @@ fn let_go(row: &Workload, desired: &Snapshot) -> Option<Want> {
         }
     }
     let name = row.spec.run.as_ref()?;
-    let run = row
-        .spec
-        .owners
-        .iter()
-        .filter_map(|owner| desired.runs.get(&owner.uid))
-        .flatten()
-        .find(|run| run.metadata.name == *name);
+    let run = row.spec.owners.iter().find_map(|owner| jobs.run(&owner.uid, name));
     match run {
         None => no(format!("run {name} is missing")),
         Some(run) if run.status.phase.is_final() => no(format!("run {name} is {}", run.status.phase.as_str())),
-        Some(run) if run.status.workload.as_ref() != Some(&row.uid()) => {
+        Some(run) if run.status.workload.as_ref().map(WorkloadUid::as_str) != Some(row.metadata.uid.as_str()) => {
             no(format!("run {name} is worked on by another workload"))
         }
         Some(_) => None,
@@ -94,7 +93,9 @@ fn let_go(row: &Workload, desired: &Snapshot) -> Option<Want> {
 pub(super) fn without_row(case: Case<'_>) -> Line {
     let living = case.living().count();
     let residue = case.seen.run_dir || case.seen.cgroup;
+    let let_go = case.seen.let_go.len();
     match (living, case.seen.processes.len(), residue) {
+        (0, 0, false) if let_go > 0 => Line::Held(format!("{let_go} let go by `tenure detach`"), None),
         (0, 0, false) => Line::Held("nothing of it is there".into(), None),
         (0, protected, _) if protected > 0 => {
             Line::Held(format!("{protected} processes of it match a `protect` pattern: let go"), None)

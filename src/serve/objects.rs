@@ -167,6 +167,7 @@ pub(super) fn shown(mut object: AnyObject, observed: Option<&Observed>) -> Value
     {
         workload.status.pids = seen.processes.iter().map(|process| process.id.pid).collect();
         workload.status.rss_bytes = Some(seen.rss_bytes());
+        workload.status.let_go.clone_from(&seen.let_go);
     }
     object.to_json()
 }

@@ -74,6 +74,9 @@ pub struct SpecFile {
     pub grace_ms: u64,
     /// Where the run directory goes at the clean-up.
     pub log_dir: PathBuf,
+    /// Command lines that are never touched, as the policy had them when the workload started.
+    #[serde(default)]
+    pub protect: Vec<String>,
 }
 
 /// `shim.json`: who the shim and its child are. Written by the shim once the child has started, or could not be.

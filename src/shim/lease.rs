@@ -2,14 +2,15 @@
 
 use super::ShimError;
 use super::files::SpecFile;
-use crate::model::{Exit, ProcId};
-use crate::os::{self, Held, Never, OsError, ProcessTable};
+use crate::model::{Exit, Pid, ProcId};
+use crate::os::{self, Held, Never, OsError, Process, ProcessTable, StateDir};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -58,43 +59,54 @@ impl Lease {
 pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) -> Result<(), ShimError> {
     let begun = Instant::now();
     let grace = Duration::from_millis(spec.grace_ms);
-    let mut told: BTreeSet<ProcId> = BTreeSet::new();
+    let (mut told, mut frozen) = (BTreeSet::<ProcId>::new(), BTreeSet::<ProcId>::new());
     let never = Never {
         selves: os::self_and_ancestors()?,
         instance: Some(spec.instance.clone()),
         user: Some(os::effective_uid()).filter(|user| *user != 0),
-        protect: None,
+        // What cannot be understood protects nobody here; a controller would have ended nothing because of it.
+        protect: regex::RegexSet::new(&spec.protect).ok().filter(|set| !set.is_empty()),
+        shims: None,
     };
     loop {
         collect(&mut collected);
-        let members = members(spec)?;
+        let members = members(spec, &never)?;
         if members.is_empty() {
             return Ok(());
         }
-        let over = begun.elapsed() >= grace;
-        if over && let Some(cgroup) = &spec.cgroup {
-            // An older kernel has no such file: the list below does it then.
-            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
-        }
-        if over {
-            Held::take(&members, &never).signal(&[Signal::SIGKILL])?;
-        } else {
+        if begun.elapsed() < grace {
             let new: Vec<ProcId> = members.into_iter().filter(|member| told.insert(*member)).collect();
             Held::take(&new, &never).signal(&[Signal::SIGTERM, Signal::SIGCONT])?;
+            std::thread::sleep(ROUND);
+            continue;
         }
-        std::thread::sleep(ROUND);
+        if let (Some(cgroup), None) = (&spec.cgroup, &never.protect) {
+            // An older kernel has no such file: what follows does it then.
+            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+        }
+        // All are stopped before one is killed: what forks faster than it is found forks no more.
+        let new: Vec<ProcId> = members.iter().filter(|member| frozen.insert(**member)).copied().collect();
+        if new.is_empty() {
+            Held::take(&members, &never).signal(&[Signal::SIGKILL])?;
+            std::thread::sleep(ROUND);
+        } else {
+            Held::take(&new, &never).signal(&[Signal::SIGSTOP])?;
+        }
     }
 }
 
 /// Every living process of the workload but this one: what carries its mark, and what descends from the shim.
-fn members(spec: &SpecFile) -> Result<Vec<ProcId>, OsError> {
+/// Not what was let go, or is protected, nor what descends from that.
+fn members(spec: &SpecFile, never: &Never) -> Result<Vec<ProcId>, OsError> {
     let me = os::self_id()?;
     let mark = format!("{}/{}", spec.instance, spec.uid);
     let mut table = ProcessTable::new();
     table.refresh()?;
+    let free = let_go(spec, never, &table)?;
     let in_cgroup = spec.cgroup.as_deref().map(cgroup_members).unwrap_or_default();
     let mut found: BTreeSet<_> = table
         .iter()
+        .filter(|process| !free.contains(&process.id.pid))
         .filter(|process| {
             process.mark.as_deref() == Some(&mark)
                 || process.parent == Some(me.pid)
@@ -107,6 +119,7 @@ fn members(spec: &SpecFile) -> Result<Vec<ProcId>, OsError> {
         let children: Vec<_> = table
             .iter()
             .filter(|process| process.parent.is_some_and(|parent| found.contains(&parent)))
+            .filter(|process| !free.contains(&process.id.pid))
             // Another workload's process is that workload's, whoever its parent is.
             .filter(|process| process.mark.as_deref().is_none_or(|of| of == mark))
             .map(|process| process.id.pid)
@@ -120,6 +133,36 @@ fn members(spec: &SpecFile) -> Result<Vec<ProcId>, OsError> {
         found.contains(&process.id.pid) && process.id != me && process.id.pid.get() != 1 && !process.is_zombie()
     });
     Ok(living.map(|process| process.id).collect())
+}
+
+/// Keepers, what is protected, and all that descends from these.
+fn let_go(spec: &SpecFile, never: &Never, table: &ProcessTable) -> Result<BTreeSet<Pid>, OsError> {
+    let state = StateDir(spec.lock_file.parent().unwrap_or(Path::new("/")).to_owned());
+    // Where the state directory is gone, the register is: then keepers are known by what they are called.
+    let registered = os::keepers(&state, &os::boot_id()?).unwrap_or_default();
+    let run_dir = state.workload(&spec.uid);
+    let is_keeper = |process: &Process| {
+        let mut words = process.argv().skip(1);
+        words.next() == Some(b"keep") && words.next() == Some(run_dir.as_os_str().as_bytes())
+    };
+    let mut free: BTreeSet<Pid> = table
+        .iter()
+        .filter(|process| {
+            registered.iter().any(|keeper| keeper.id == process.id)
+                || is_keeper(process)
+                || never.protects(&process.command())
+        })
+        .map(|process| process.id.pid)
+        .collect();
+    loop {
+        let before = free.len();
+        let below = table.iter().filter(|it| it.parent.is_some_and(|parent| free.contains(&parent)));
+        let below: Vec<Pid> = below.map(|it| it.id.pid).collect();
+        free.extend(below);
+        if free.len() == before {
+            return Ok(free);
+        }
+    }
 }
 
 fn cgroup_members(cgroup: &Path) -> BTreeSet<i32> {
@@ -152,6 +195,10 @@ pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
         }
     }
     if let Some(cgroup) = &spec.cgroup {
+        // Who is left in it is protected by the policy.
+        if !spec.protect.is_empty() {
+            os::empty_cgroup(cgroup).map_err(io::Error::other)?;
+        }
         // The last member leaves its cgroup a moment after it was collected.
         for _ in 0..50 {
             match fs::remove_dir(cgroup) {

@@ -12,11 +12,14 @@
 //! It starts no runtime and no thread: a hundred of them should cost next to nothing.
 
 pub mod files;
+mod keep;
 mod lease;
 mod pump;
 
+pub use keep::{DetachError, detach, run_keeper};
+
 use crate::model::{Exit, Pid, ProcId, Time};
-use crate::os::{self, LockError, MARK, StateLock};
+use crate::os::{self, LockError, MARK, RUN_DIR, StateLock};
 use files::{ExitFile, FileError, ShimFile, SpecFile};
 use lease::Lease;
 use nix::errno::Errno;
@@ -250,6 +253,7 @@ fn command(dir: &Path, spec: &SpecFile) -> Result<Command, ShimError> {
         .args(words)
         .envs(&spec.env)
         .env(MARK, format!("{}/{}", spec.instance, spec.uid))
+        .env(RUN_DIR, dir)
         .current_dir(&spec.cwd)
         .stdin(if spec.stdin { ChildStdio::piped() } else { ChildStdio::null() })
         .stdout(append("stdout")?)

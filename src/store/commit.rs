@@ -1,8 +1,15 @@
 //! Writing: one transaction, checked against what its author had read.
 
+use super::changes::Touched;
 use super::{Store, StoreError, lock, rows};
 use crate::model::{AnyObject, Event, Kind, Time};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+/// All events but about the last so many.
+pub(super) const OLD_EVENTS: &str = "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1";
+
+/// Of a departed job: no row names it as its owner.
+pub(super) const NOTHING_LEFT: &str = "NOT EXISTS (SELECT 1 FROM objects WHERE owner = departed.uid)";
 
 /// What is to be written together. Deletes come first, so that an object can be replaced by another of its name.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +72,8 @@ pub struct Committed {
 /// What a commit needs to know of the row that it writes over.
 struct Stored {
     uid: String,
+    owner: Option<String>,
+    active: bool,
     resource_version: u64,
     json: String,
 }
@@ -77,18 +86,17 @@ impl Store {
         self.check_file()?;
         let sqlite = |error| self.sqlite(error);
         let mut writer = lock(writer);
-        let connection = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        let connection = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
         let before = rows::revision(&connection).map_err(sqlite)?;
         let revision = before + 1;
         let mut changed = false;
+        let mut touched = Vec::new();
         for (kind, name, expected) in &txn.deletes {
-            changed |= self.delete(&connection, *kind, name, *expected)?;
+            touched.extend(self.delete(&connection, *kind, name, *expected)?);
         }
         let mut objects = Vec::with_capacity(txn.puts.len());
         for object in txn.puts {
-            let (object, written) = self.put(&connection, object, revision, now)?;
-            changed |= written;
-            objects.push(object);
+            objects.push(self.put(&connection, object, revision, now, &mut touched)?);
         }
         for event in &txn.events {
             self.insert_event(&connection, event)?;
@@ -97,13 +105,14 @@ impl Store {
         for (key, value) in &txn.notes {
             changed |= rows::set_note(&connection, key, value).map_err(sqlite)?;
         }
-        if !changed {
+        if !changed && touched.is_empty() {
             return Ok(Committed { revision: before, objects });
         }
         connection
             .execute("UPDATE meta SET value = ?1 WHERE key = 'revision'", [revision.to_string()])
             .and_then(|_| connection.commit())
             .map_err(sqlite)?;
+        writer.remember(revision, touched);
         // While the writer's lock is held: revisions are told in their order.
         self.revisions.send_replace(revision);
         Ok(Committed { revision, objects })
@@ -112,31 +121,47 @@ impl Store {
     /// Forgets all events but about the last `keep`. Gives how many went.
     pub fn prune_events(&self, keep: u64) -> Result<usize, StoreError> {
         let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
+        lock(writer).connection.execute(OLD_EVENTS, [rows::signed(keep)]).map_err(|error| self.sqlite(error))
+    }
+
+    /// Forgets the jobs that went and of which nothing is left.
+    pub fn prune_departed(&self) -> Result<usize, StoreError> {
+        let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
         lock(writer)
-            .execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?1", [rows::signed(keep)])
+            .connection
+            .execute(&format!("DELETE FROM departed WHERE {NOTHING_LEFT}"), [])
             .map_err(|error| self.sqlite(error))
     }
 
-    fn delete(&self, connection: &Connection, kind: Kind, name: &str, expected: u64) -> Result<bool, StoreError> {
-        let found = self.stored(connection, kind, name)?.map_or(0, |stored| stored.resource_version);
+    /// Gives what it removed.
+    fn delete(
+        &self,
+        connection: &Connection,
+        kind: Kind,
+        name: &str,
+        expected: u64,
+    ) -> Result<Option<Touched>, StoreError> {
+        let stored = self.stored(connection, kind, name)?;
+        let found = stored.as_ref().map_or(0, |stored| stored.resource_version);
         if expected != 0 && expected != found {
             return Err(StoreError::Conflict { kind, name: name.to_owned(), expected, found });
         }
         connection
             .prepare_cached("DELETE FROM objects WHERE kind = ?1 AND name = ?2")
             .and_then(|mut statement| statement.execute([kind.as_str(), name]))
-            .map(|rows| rows > 0)
-            .map_err(|error| self.sqlite(error))
+            .map_err(|error| self.sqlite(error))?;
+        Ok(stored.map(|stored| Touched::row(kind, name, &stored.uid, stored.owner.as_deref(), true)))
     }
 
-    /// Gives the object as it is stored now, and whether it had to be written for that.
+    /// Gives the object as it is stored now. What had to be written for that is added to `touched`.
     fn put(
         &self,
         connection: &Connection,
         mut object: AnyObject,
         revision: u64,
         now: Time,
-    ) -> Result<(AnyObject, bool), StoreError> {
+        touched: &mut Vec<Touched>,
+    ) -> Result<AnyObject, StoreError> {
         let kind = object.kind();
         let name = object.meta().name.clone();
         let stored = self.stored(connection, kind, &name)?;
@@ -145,27 +170,36 @@ impl Store {
         if expected != found {
             return Err(StoreError::Conflict { kind, name, expected, found });
         }
+        let turned = stored.as_ref().is_none_or(|stored| stored.active != object.is_active());
         match stored {
             None => give_birth(&mut object, now),
             Some(stored) => {
                 let before = self.understand(kind, &name, &stored)?;
                 if keep_what_stays(&mut object, &before) {
-                    return Ok((object, false));
+                    return Ok(object);
                 }
+                touched.push(Touched::object(&before, turned));
             }
         }
         object.meta_mut().resource_version = revision;
         self.write(connection, &object, revision)?;
-        Ok((object, true))
+        touched.push(Touched::object(&object, turned));
+        Ok(object)
     }
 
     fn stored(&self, connection: &Connection, kind: Kind, name: &str) -> Result<Option<Stored>, StoreError> {
         let read = || {
-            let query = "SELECT uid, resource_version, json FROM objects WHERE kind = ?1 AND name = ?2";
+            let query = "SELECT uid, owner, active, resource_version, json FROM objects WHERE kind = ?1 AND name = ?2";
             connection
                 .prepare_cached(query)?
                 .query_row([kind.as_str(), name], |row| {
-                    Ok(Stored { uid: row.get(0)?, resource_version: rows::unsigned(row.get(1)?), json: row.get(2)? })
+                    Ok(Stored {
+                        uid: row.get(0)?,
+                        owner: row.get(1)?,
+                        active: row.get(2)?,
+                        resource_version: rows::unsigned(row.get(3)?),
+                        json: row.get(4)?,
+                    })
                 })
                 .optional()
         };

@@ -4,15 +4,18 @@
 //! - **One writer, whole transactions.** A [`Txn`] is written as a whole or not at all, each object only over the revision
 //!   that its author read; when [`Store::commit`] returns, it is on the disk (WAL, `synchronous=FULL`).
 //! - **Cost follows what is alive.** [`Store::snapshot`] reads active rows through a partial index: a million finished jobs
-//!   make it no slower. The same `Arc` comes back for as long as nothing changed.
+//!   make it no slower. The same `Arc` comes back for as long as nothing changed, and after commits of our own only the rows
+//!   that they wrote are read.
 //! - **Nothing behind its back.** Rows that another program changes or deletes are seen by the next snapshot.
 //! - **Unknown is not missing.** A damaged file, a row that does not parse, a store that a newer program wrote, a file that was
 //!   removed while it was open: each is an error, never fewer rows.
 //!
 //! It keeps to a narrow set of operations, so that another store could stand behind them one day.
 
+mod changes;
 mod commit;
 mod error;
+mod integrity;
 mod open;
 mod read;
 mod records;
@@ -27,6 +30,7 @@ pub use read::{EventFilter, Version};
 pub use records::Records;
 
 use crate::model::{InstanceId, Snapshot};
+use changes::Writer;
 use rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,19 +44,29 @@ pub struct Store {
     file: (u64, u64),
     instance: InstanceId,
     /// None: opened read-only.
-    writer: Option<Mutex<Connection>>,
+    writer: Option<Mutex<Writer>>,
     reader: Mutex<Reader>,
     revisions: watch::Sender<u64>,
+    integrity: Arc<integrity::Verdict>,
 }
 
 #[derive(Debug)]
 struct Reader {
     connection: Connection,
-    /// The last snapshot, with the `data_version` that it was read at. The reader never writes, so that number changes with
-    /// every commit, our own writer's too.
-    cached: Option<(i64, Arc<Snapshot>)>,
+    cached: Option<Cached>,
     /// The `data_version` at which there were no orphans: while it holds there are none, and nobody needs to search.
     no_orphans: Option<i64>,
+}
+
+/// The last snapshot, and what tells whether it still holds.
+#[derive(Debug)]
+struct Cached {
+    /// The `data_version` that it was read at. The reader never writes, so that number changes with every commit, our own
+    /// writer's too.
+    version: i64,
+    /// How often anybody but our own writer had written by then.
+    strangers: Option<u64>,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Store {

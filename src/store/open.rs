@@ -1,13 +1,14 @@
 //! Opening: the file, its pragmas, its schema, its integrity, its instance id.
 
-use super::{Reader, Store, StoreError, rows};
-use crate::model::InstanceId;
+use super::changes::Writer;
+use super::{Reader, Store, StoreError, integrity, rows};
+use crate::model::{InstanceId, Reading};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -16,7 +17,8 @@ const APPLICATION: i64 = 0x7465_6e75;
 
 /// Each entry brings a store from the schema of its index to the next one; `user_version` counts them. Never edit an entry
 /// that was released: add one.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY,
         value TEXT NOT NULL
@@ -49,13 +51,36 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX events_object ON events (kind, name);
 
     INSERT INTO meta (key, value) VALUES ('revision', '0');
-"];
+",
+    "
+    CREATE TABLE departed (
+        uid TEXT NOT NULL PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+    -- A trigger, so that it is written down whoever deletes the job.
+    CREATE TRIGGER objects_departed AFTER DELETE ON objects WHEN OLD.kind = 'Job' BEGIN
+        INSERT OR IGNORE INTO departed (uid) VALUES (OLD.uid);
+    END;
+    INSERT INTO departed (uid) SELECT owner FROM
+        (SELECT DISTINCT owner FROM objects WHERE owner IS NOT NULL) AS owners
+        WHERE NOT EXISTS (SELECT 1 FROM objects AS job WHERE job.uid = owners.owner);
+",
+];
 
 const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 impl Store {
-    /// Opens the store, or makes it (mode 0600), and brings it to the newest schema. Reads the whole file once, to check it.
+    /// Opens the store, or makes it (mode 0600), and brings it to the newest schema. Reads the whole file first, to check it.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
+        Store::open_within(path, u64::MAX)
+    }
+
+    /// The same, but a large file is checked beside its use: until then [`Store::integrity`] is `Unknown`.
+    pub fn open_beside(path: &Path) -> Result<Store, StoreError> {
+        Store::open_within(path, integrity::AT_ONCE)
+    }
+
+    /// A file larger than this many bytes is checked beside its use.
+    pub(super) fn open_within(path: &Path, at_once: u64) -> Result<Store, StoreError> {
         let io = |source| StoreError::Open { path: path.to_owned(), source };
         // SQLite would make the file by the umask; its side files take the mode of the file.
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
@@ -66,15 +91,22 @@ impl Store {
         let fresh = refuse_others(&writer, path)?;
         writer.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
         writer.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
-        if !fresh {
-            check_integrity(&writer, path)?;
+        let beside = integrity::is_large(path, at_once);
+        if !fresh && !beside {
+            integrity::check(&writer, path)?;
         }
         migrate(&mut writer).map_err(sqlite)?;
         let instance = make_instance(&mut writer).map_err(sqlite)?;
-        Store::assemble(path, instance, Some(writer))
+        if !beside {
+            return Store::assemble(path, instance, Some(writer), Reading::Known(()));
+        }
+        let store = Store::assemble(path, instance, Some(writer), integrity::being_checked())?;
+        integrity::check_beside(path, &store.integrity)?;
+        Ok(store)
     }
 
-    /// Opens a store that a controller made, to look only. What would change it is refused with `ReadOnly`.
+    /// Opens a store that a controller made, to look only. What would change it is refused with `ReadOnly`. A small one is
+    /// checked first; who looks at a large one does not wait for that.
     pub fn open_read_only(path: &Path) -> Result<Store, StoreError> {
         if !path.exists() {
             return Err(StoreError::Missing { path: path.to_owned() });
@@ -87,23 +119,34 @@ impl Store {
         if found < SCHEMA {
             return Err(StoreError::Older { path: path.to_owned(), found });
         }
-        check_integrity(&connection, path)?;
+        let large = integrity::is_large(path, integrity::AT_ONCE);
+        if !large {
+            integrity::check(&connection, path)?;
+        }
         let instance = read_instance(&connection)
             .map_err(|error| StoreError::sqlite(path, error))?
             .ok_or_else(|| StoreError::Corrupt { path: path.to_owned(), what: "it has no instance id".to_owned() })?;
-        Store::assemble(path, instance, None)
+        let integrity = if large { integrity::not_checked() } else { Reading::Known(()) };
+        Store::assemble(path, instance, None, integrity)
     }
 
-    fn assemble(path: &Path, instance: InstanceId, writer: Option<Connection>) -> Result<Store, StoreError> {
+    fn assemble(
+        path: &Path,
+        instance: InstanceId,
+        writer: Option<Connection>,
+        integrity: Reading<()>,
+    ) -> Result<Store, StoreError> {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let revision = rows::revision(&connection).map_err(|error| StoreError::sqlite(path, error))?;
+        let sqlite = |error| StoreError::sqlite(path, error);
+        let revision = rows::revision(&connection).map_err(sqlite)?;
         Ok(Store {
             path: path.to_owned(),
             file: identity(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?,
             instance,
-            writer: writer.map(Mutex::new),
+            writer: writer.map(Writer::new).transpose().map_err(sqlite)?.map(Mutex::new),
             reader: Mutex::new(Reader { connection, cached: None, no_orphans: None }),
             revisions: watch::Sender::new(revision),
+            integrity: Arc::new(watch::Sender::new(integrity)),
         })
     }
 }
@@ -113,7 +156,7 @@ pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let sqlite = |error| StoreError::sqlite(path, error);
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sqlite)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(sqlite)?;
@@ -139,17 +182,6 @@ fn refuse_others(connection: &Connection, path: &Path) -> Result<bool, StoreErro
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
-}
-
-fn check_integrity(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let sqlite = |error| StoreError::sqlite(path, error);
-    let mut statement = connection.prepare("PRAGMA quick_check(3)").map_err(sqlite)?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0)).map_err(sqlite)?;
-    let lines: Vec<String> = lines.collect::<Result<_, _>>().map_err(sqlite)?;
-    if lines == ["ok"] {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt { path: path.to_owned(), what: lines.join("; ") })
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {

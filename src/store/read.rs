@@ -152,10 +152,10 @@ impl Store {
     }
 }
 
-/// Inactive rows whose (first) owner does not exist. By way of the owners, of which there are fewer than rows.
-const LEFT_BEHIND: &str = "active = 0 AND owner IN (SELECT owner FROM \
-     (SELECT DISTINCT owner FROM objects WHERE owner IS NOT NULL) AS all_owners \
-     WHERE NOT EXISTS (SELECT 1 FROM objects AS job WHERE job.uid = all_owners.owner))";
+/// Inactive rows whose (first) owner was a job that is no more. By way of those jobs: of what ever was, nothing else is
+/// looked at.
+pub(super) const LEFT_BEHIND: &str = "active = 0 AND owner IN (SELECT uid FROM departed \
+     WHERE NOT EXISTS (SELECT 1 FROM objects AS job WHERE job.uid = departed.uid))";
 
 /// Whether any owner of a workload exists: the column knows the first one only.
 fn has_other_owner(connection: &rusqlite::Connection, object: &AnyObject) -> rusqlite::Result<bool> {

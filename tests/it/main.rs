@@ -4,5 +4,7 @@
 
 mod cases;
 mod directory;
+mod large;
+mod letting_go;
 mod manners;
 mod support;

@@ -1,6 +1,6 @@
 //! What a workload left outside its processes: its run directory becomes its log directory, its cgroup goes.
 
-use super::Host;
+use super::{Host, spare};
 use crate::act::ActError;
 use crate::model::{Exit, WorkloadUid};
 use crate::shim::files;
@@ -15,6 +15,7 @@ const PASSING: [&str; 4] = ["spec.json", "shim.json", "stdin.eof", "shim.lock"];
 pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActError> {
     if let Some(cgroups) = &host.cgroups
         && !cgroups.remove(uid)?
+        && !(spare::move_out(host, cgroups, uid)? && cgroups.remove(uid)?)
     {
         let path = cgroups.path(uid);
         let source = std::io::Error::new(ErrorKind::ResourceBusy, "a process is still, or again, in it");

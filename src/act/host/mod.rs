@@ -1,6 +1,7 @@
 //! The host, behind [`Edge`]: run directories, shims, cgroups, signals.
 
 mod clean;
+mod spare;
 mod start;
 mod stop;
 

@@ -54,6 +54,7 @@ fn spec_of(host: &Host, workload: &Workload) -> Result<SpecFile, ActError> {
         lease_ms: u64::try_from(host.policy().lease.as_millis()).unwrap_or(u64::MAX),
         grace_ms: u64::try_from(workload.spec.grace_period.0.as_millis()).unwrap_or(u64::MAX),
         log_dir: host.state_dir.log(&uid),
+        protect: host.policy().never.patterns(),
     })
 }
 

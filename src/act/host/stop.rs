@@ -1,6 +1,6 @@
 //! What the stages of an end do to the host.
 
-use super::Host;
+use super::{Host, spare};
 use crate::act::ActError;
 use crate::model::{ProcId, Reading, Time, WorkloadUid};
 use crate::observe::Eyes;
@@ -33,7 +33,12 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
     let mut outside = targets.to_vec();
     if let Some(cgroups) = &host.cgroups {
         let inside: BTreeSet<_> = cgroups.procs(uid)?.unwrap_or_default().into_iter().collect();
-        if cgroups.kill(uid)? {
+        let spared = spare::move_out(host, cgroups, uid)?;
+        let killed = cgroups.kill(uid)?;
+        if spared {
+            cgroups.freeze(uid, false)?;
+        }
+        if killed {
             outside.retain(|target| !inside.contains(&target.pid));
         }
     }

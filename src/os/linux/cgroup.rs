@@ -119,8 +119,26 @@ impl Cgroups {
         Ok(names.iter().filter_map(|path| path.file_name()?.to_str()).map(WorkloadUid::from).collect())
     }
 
-    /// Removes this instance's base, if nothing is left in it.
+    /// Stops every member of a workload's cgroup where it is, or lets them go on. Killing reaches them all the same. `false`:
+    /// this kernel cannot, or there is no such cgroup.
+    pub fn freeze(&self, uid: &WorkloadUid, frozen: bool) -> Result<bool, OsError> {
+        match write(&self.checked(uid)?.join("cgroup.freeze"), if frozen { "1" } else { "0" }) {
+            Ok(()) => Ok(true),
+            Err(OsError::Write { source, .. }) if is_absent(&source) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a process out of its workload's cgroup, to what was let go. It loses this mark by that, and no other.
+    pub fn let_go(&self, pid: Pid) -> Result<(), OsError> {
+        let place = let_go_of(&self.base);
+        make(&place)?;
+        write(&place.join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Removes this instance's base, and the place of what was let go, where nothing is left in them.
     pub fn remove_base(&self) {
+        let _ = fs::remove_dir(let_go_of(&self.base));
         if let Err(error) = fs::remove_dir(&self.base) {
             tracing::debug!(%error, path = %self.base.display(), "the base of the cgroups stays");
         }
@@ -144,6 +162,39 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// Where an instance's cgroups of this base put what was let go: beside it, so that nobody takes it for a workload's.
+fn let_go_of(base: &Path) -> PathBuf {
+    let mut name = base.file_name().unwrap_or_default().to_owned();
+    name.push("-let-go");
+    base.with_file_name(name)
+}
+
+/// Moves this process out of the cgroup of a workload (as its spec names it), to what was let go.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn leave_cgroup(of_workload: &Path) -> Result<(), OsError> {
+    let place = let_go_of(of_workload.parent().unwrap_or(of_workload));
+    make(&place)?;
+    // 0: the writer itself.
+    write(&place.join("cgroup.procs"), "0")
+}
+
+/// Moves whoever is left in the cgroup of a workload to what was let go.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn empty_cgroup(of_workload: &Path) -> Result<(), OsError> {
+    let place = let_go_of(of_workload.parent().unwrap_or(of_workload));
+    let mut left = BTreeSet::new();
+    collect(of_workload, &mut left)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    make(&place)?;
+    left.into_iter().try_for_each(|pid| write(&place.join("cgroup.procs"), &pid.to_string()))
 }
 
 /// Root and mount point, if a line of `/proc/self/mountinfo` is that of a cgroup2 mount.

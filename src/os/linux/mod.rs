@@ -7,7 +7,7 @@ mod process;
 mod stat;
 mod table;
 
-pub use cgroup::Cgroups;
+pub use cgroup::{Cgroups, empty_cgroup, leave_cgroup};
 pub use ended::ended;
 pub use particulars::{Particulars, particulars};
 pub use process::{

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 /// What one process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Particulars {
+    /// Its parent.
+    pub parent: Option<Pid>,
     /// Its real user; none: the system does not say.
     pub user: Option<u32>,
     /// Its command line, words joined by spaces.
@@ -35,6 +37,7 @@ pub fn particulars(pid: Pid) -> Result<Option<Particulars>, OsError> {
     // Of one that is ending there is none to be read: nobody's mark, as it is then.
     let environ = read(pid, "environ")?.unwrap_or_default();
     Ok(Some(Particulars {
+        parent: status_number(&status, "PPid:").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new),
         user: status_number(&status, "Uid:"),
         command: String::from_utf8_lossy(&cmdline).into_owned(),
         mark: mark_in(&environ),

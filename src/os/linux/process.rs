@@ -128,8 +128,8 @@ impl ProcRef {
         }
     }
 
-    /// Sends it a signal; `false`: it had ended.
-    pub fn signal(&self, signal: Signal) -> Result<bool, OsError> {
+    /// Sends it a signal; `false`: it had ended. Only [`crate::os::Held`] does this, once the never-rules were asked.
+    pub(in crate::os) fn signal(&self, signal: Signal) -> Result<bool, OsError> {
         if self.has_ended()? {
             return Ok(false);
         }

@@ -5,6 +5,8 @@ pub mod agent;
 #[path = "../../support/messages_api.rs"]
 pub mod messages_api;
 pub mod procs;
+#[path = "../../support/scale.rs"]
+pub mod scale;
 
 use procs::{Process, marked};
 use serde_json::Value;
@@ -125,6 +127,14 @@ impl World {
 
     pub fn remove_file(&self, name: &str) {
         fs::remove_file(self.manifests().join(name)).unwrap();
+    }
+
+    /// Applies a manifest through the API.
+    #[track_caller]
+    pub fn ok_apply(&self, text: &str) {
+        let file = self.dir.path().join("applied.yaml");
+        fs::write(&file, text).unwrap();
+        self.ok(&["apply", "-f", &file.display().to_string()]);
     }
 
     /// Runs the command line against this world.
