@@ -17,6 +17,8 @@ use tokio::sync::{Notify, watch};
 
 /// One adapter that is spoken with.
 struct Link {
+    /// The directory of the adapter's files, when it was connected.
+    dir: PathBuf,
     driver: Driver,
     wanted: watch::Sender<Wanted>,
 }
@@ -50,17 +52,27 @@ impl Adapters {
     /// Brings the drivers in line with the adapters that run, and each driver with the turns that it should take.
     pub(super) fn update(&mut self, desired: &Snapshot, observed: &Observed, flows: &Flows) {
         let Reading::Known(trees) = &observed.workloads else { return };
-        let running: BTreeMap<&WorkloadUid, &Workload> = desired
+        // Its shim may have cleaned up by itself while no controller was there: what it had said is in its log directory then.
+        let counts_on = |uid: &WorkloadUid| {
+            let mut running = desired.all_runs().filter(|run| run.status.phase == RunPhase::Running);
+            running.any(|run| run.status.workload.as_ref() == Some(uid))
+        };
+        let dir_of = |uid: &WorkloadUid| {
+            let tree = trees.get(uid)?;
+            if tree.run_dir {
+                return Some(self.state_dir.workload(uid));
+            }
+            (tree.exit.is_some() && counts_on(uid)).then(|| self.state_dir.log(uid))
+        };
+        let running: BTreeMap<&WorkloadUid, (&Workload, PathBuf)> = desired
             .workloads
             .iter()
-            .filter(|(uid, workload)| {
-                workload.spec.r#type == WorkloadType::Adapter
-                    && workload.status.phase != WorkloadPhase::Starting
-                    && trees.get(*uid).is_some_and(|tree| tree.run_dir)
+            .filter(|(_, workload)| {
+                workload.spec.r#type == WorkloadType::Adapter && workload.status.phase != WorkloadPhase::Starting
             })
-            .map(|(uid, workload)| (uid, &**workload))
+            .filter_map(|(uid, workload)| Some((uid, (&**workload, dir_of(uid)?))))
             .collect();
-        self.links.retain(|uid, _| running.contains_key(uid));
+        self.links.retain(|uid, link| running.get(uid).is_some_and(|(_, dir)| *dir == link.dir));
         {
             let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
             closing.retain(|uid| running.contains_key(uid));
@@ -68,7 +80,7 @@ impl Adapters {
             closing.extend(
                 running
                     .iter()
-                    .filter(|(_, workload)| matches!(workload.status.stage, Some(Stage::Ask { .. })))
+                    .filter(|(_, (workload, _))| matches!(workload.status.stage, Some(Stage::Ask { .. })))
                     .map(|(uid, _)| (*uid).clone()),
             );
         }
@@ -79,7 +91,7 @@ impl Adapters {
                 work.entry(uid).or_default().push(run);
             }
         }
-        for (uid, workload) in running {
+        for (uid, (workload, dir)) in running {
             let wanted = self.wanted(uid, work.get(uid).map(Vec::as_slice).unwrap_or_default(), desired, flows);
             match self.links.get(uid) {
                 Some(link) => {
@@ -92,14 +104,21 @@ impl Adapters {
                     });
                 }
                 None => {
-                    let link = self.connect(uid, workload, desired, wanted);
+                    let link = self.connect(uid, workload, dir, desired, wanted);
                     self.links.insert(uid.clone(), link);
                 }
             }
         }
     }
 
-    fn connect(&self, uid: &WorkloadUid, workload: &Workload, desired: &Snapshot, wanted: Wanted) -> Link {
+    fn connect(
+        &self,
+        uid: &WorkloadUid,
+        workload: &Workload,
+        dir: PathBuf,
+        desired: &Snapshot,
+        wanted: Wanted,
+    ) -> Link {
         let permissions = workload
             .spec
             .class
@@ -109,7 +128,7 @@ impl Adapters {
         let state_dir = self.state_dir.clone();
         let config = DriverConfig {
             uid: uid.clone(),
-            dir: self.state_dir.workload(uid),
+            dir: dir.clone(),
             permissions,
             start_timeout: workload.spec.start_timeout.unwrap_or(Span::seconds(60)),
             started_at: workload.status.started_at.unwrap_or(Time(0)),
@@ -117,7 +136,7 @@ impl Adapters {
         };
         let bell = self.bell.clone();
         let (sender, receiver) = watch::channel(wanted);
-        Link { driver: acp::spawn_driver(config, receiver, move || bell.notify_one()), wanted: sender }
+        Link { dir, driver: acp::spawn_driver(config, receiver, move || bell.notify_one()), wanted: sender }
     }
 
     /// What a driver should be doing now: the turns of the runs that count on its workload.

@@ -3,8 +3,8 @@
 
 use super::settle::{self, Flows, World};
 use super::verdicts::{self, Send};
-use crate::model::{Time, WorkloadUid};
-use crate::plan::{self, Guard, Plan, Violation};
+use crate::model::{RunPhase, Stage, Time, WorkloadUid};
+use crate::plan::{self, Action, Guard, Line, Plan, Violation};
 use crate::store::Txn;
 
 /// What a pass comes to.
@@ -38,7 +38,25 @@ pub fn decide(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnMut() ->
         let (txn, sends) = verdicts::follow(settled.txn, world)?;
         return Ok(Decided { decision: Decision::Settle(txn, sends), wake_jobs });
     }
-    let plan = plan::diff(world.desired, world.observed, world.acts, world.bounds, world.now);
+    let mut plan = plan::diff(world.desired, world.observed, world.acts, world.bounds, world.now);
+    hear_out(&mut plan, world);
     plan::check(&plan, world.desired, world.observed, &Guard { bounds: world.bounds, user: world.user })?;
     Ok(Decided { decision: Decision::Act(plan), wake_jobs })
+}
+
+/// What was said before the end counts: the files of an adapter stay where they are until they were read, if a run still
+/// counts on it.
+fn hear_out(plan: &mut Plan, world: &World<'_>) {
+    for (uid, line) in &mut plan.lines {
+        let Line::Act(Action::Clean | Action::Stop { stage: Stage::Clean, .. }, _) = line else { continue };
+        let counts_on_it = || {
+            let mut running = world.desired.all_runs().filter(|run| run.status.phase == RunPhase::Running);
+            running.any(|run| run.status.workload.as_ref() == Some(uid))
+        };
+        if !world.talk.drained(uid) && counts_on_it() {
+            let soon = world.now.after(settle::SOON);
+            *line = Line::Held("its last words are being read".into(), Some(soon));
+            plan.wake_at = Some(plan.wake_at.map_or(soon, |at| at.min(soon)));
+        }
+    }
 }

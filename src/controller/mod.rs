@@ -355,8 +355,12 @@ impl Controller {
             .collect();
         match self.store.commit(txn, now) {
             Ok(_) => {}
-            // A newer word of somebody else's: read it, and settle anew.
-            Err(StoreError::Conflict { .. }) => return Ok(false),
+            // A newer word of somebody else's: read it, and settle anew. Or what a job of the same name has left, which no
+            // snapshot shows, and which is in the way until it is tidied up.
+            Err(StoreError::Conflict { .. }) => {
+                tidy::tidy(&self.store, &self.options.state, &self.let_go_of());
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         }
         let signalled = !ready.is_empty();
@@ -421,7 +425,7 @@ impl Controller {
                 BTreeSet::new()
             }
         };
-        Bounds { gate, protected, selves: self.selves.clone() }
+        Bounds { gate, protected, selves: self.selves.clone(), user: os::effective_uid() }
     }
 
     /// Drops what is remembered of things that are no more.

@@ -5,7 +5,7 @@ use super::load::{Loaded, load_text, merged};
 use super::{Pass, clock, observer};
 use crate::flow;
 use crate::model::{AnyObject, Diagnostic, Kind, RunPhase};
-use crate::os::{OsError, StateDir};
+use crate::os::{self, OsError, StateDir};
 use crate::plan::{self, Bounds, Line, Plan};
 use crate::store::{Store, StoreError, Txn};
 use serde_json::{Map, Value, json};
@@ -115,6 +115,7 @@ pub fn plan_now(store: &Store, state_dir: &StateDir, last: Option<&Pass>) -> Res
         gate: store.integrity(),
         protected: BTreeSet::new(),
         selves,
+        user: os::effective_uid(),
     });
     // This look began after every act that has ended.
     let mut acts = last.map(|pass| pass.acts.clone()).unwrap_or_default();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How soon a pass follows while something is being read.
-const SOON: Duration = Duration::from_millis(20);
+pub(super) const SOON: Duration = Duration::from_millis(20);
 
 /// Compiled flows of active jobs, and which of the jobs ask for nothing. A cache: it may be dropped at any moment.
 #[derive(Default)]
@@ -339,8 +339,9 @@ fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Op
         return Some(world.talk.outcome_of_script(workload, exit));
     }
     let cause = workload.status.cause?;
-    // An adapter that is being closed may still say its last words: they are read to the end first.
-    if !world.talk.drained(uid) {
+    // An adapter that is being closed may still say its last words: they are read to the end first. Where nothing was seen,
+    // nobody has begun to read.
+    if world.observed.workloads.known().is_none() || !world.talk.drained(uid) {
         return None;
     }
     let message = workload.status.message.clone().unwrap_or_else(|| cause.as_str().into());

@@ -54,6 +54,8 @@ pub struct Bounds {
     pub protected: BTreeSet<ProcId>,
     /// The controller and its ancestors.
     pub selves: BTreeSet<Pid>,
+    /// The user that the controller acts as: only root (0) signals others' processes.
+    pub user: u32,
 }
 
 /// What to do about one workload.
@@ -177,7 +179,16 @@ pub(crate) struct Case<'a> {
 impl Case<'_> {
     /// The processes that may be signalled: without the shim, which ends by itself, and without what is protected.
     pub(crate) fn targets(&self) -> Vec<ProcId> {
-        self.living().filter(|process| !process.is_shim).map(|process| process.id).collect()
+        let members = self.living().filter(|process| !process.is_shim);
+        members.filter(|process| self.out_of_reach(process).is_none()).map(|process| process.id).collect()
+    }
+
+    /// Why a process of the tree is not ours to signal, if so: it ends by itself, or a person ends it.
+    pub(crate) fn out_of_reach(&self, process: &SeenProcess) -> Option<&'static str> {
+        if self.bounds.user != 0 && process.user != self.bounds.user {
+            return Some("another user's");
+        }
+        self.bounds.selves.contains(&process.id.pid).then_some("this controller runs below it")
     }
 
     /// The processes that count as being of the tree: what is protected was let go.

@@ -39,22 +39,21 @@ fn message_of(row: &Workload) -> String {
 }
 
 fn starting(seen: &SeenWorkload, why: &str) -> Line {
-    match (&seen.shim, &seen.exit, seen.living_shim()) {
-        (Some(shim), _, _) => {
+    match (&seen.shim, &seen.exit, &seen.unreadable, seen.living_shim()) {
+        (Some(shim), _, _, _) => {
             Line::Act(Action::NoteRunning { shim: shim.shim, child: shim.child }, "its shim has started".into())
         }
-        (None, Some(exit), _) => Line::Act(
+        (None, Some(exit), _, _) => Line::Act(
             Action::Condemn { cause: Cause::Exited, message: format!("its main process ended: {exit}") },
             "it ended before it was seen running".into(),
         ),
-        (None, None, Some(shim)) => Line::Held(format!("its shim {} is about to report", shim.id), None),
-        (None, None, None) => match &seen.unreadable {
-            Some(what) => Line::Act(
-                Action::Condemn { cause: Cause::StartFailed, message: what.clone() },
-                "its shim's report cannot be read".into(),
-            ),
-            None => Line::Act(Action::Start, why.to_owned()),
-        },
+        // The report is put into its place as a whole: what cannot be read now never will be.
+        (None, None, Some(what), _) => Line::Act(
+            Action::Condemn { cause: Cause::StartFailed, message: what.clone() },
+            "its shim's report cannot be read".into(),
+        ),
+        (None, None, None, Some(shim)) => Line::Held(format!("its shim {} is about to report", shim.id), None),
+        (None, None, None, None) => Line::Act(Action::Start, why.to_owned()),
     }
 }
 
@@ -131,14 +130,15 @@ fn targets_of(stage: Stage, case: Case<'_>) -> Vec<crate::model::ProcId> {
         Stage::Terminate { .. } => case.targets(),
         Stage::Kill { .. } => {
             let members = case.targets();
-            if members.is_empty() { case.living().map(|process| process.id).collect() } else { members }
+            let only_the_shim = members.is_empty() && case.living().all(|process| process.is_shim);
+            if only_the_shim { case.living().map(|process| process.id).collect() } else { members }
         }
     }
 }
 
 /// An end under way: whether its stage has done what it does, whether that was enough, and whether its time is over.
 fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
-    let (living, members) = (case.living().count(), case.targets().len());
+    let (living, members) = (case.living().count(), case.living().filter(|process| !process.is_shim).count());
     if living == 0 {
         return Line::Act(Action::Clean, "no process of it is left".into());
     }
@@ -175,7 +175,7 @@ fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
 /// Whether only the shim is left, and it stays for what was let go: that is below it, and it would wait for its end.
 fn waits_for_what_was_let_go(case: Case<'_>) -> bool {
     let let_go = !case.seen.let_go.is_empty() || case.living().count() < case.seen.processes.len();
-    let_go && case.seen.exit.is_some() && case.targets().is_empty()
+    let_go && case.seen.exit.is_some() && case.living().all(|process| process.is_shim)
 }
 
 fn kill_of_shim(now: Time) -> Stage {
@@ -184,10 +184,7 @@ fn kill_of_shim(now: Time) -> Stage {
 
 /// What cannot be ended by any signal is said, and kept on the list.
 fn stuck(case: Case<'_>) -> String {
-    let stuck: Vec<String> = case
-        .living()
-        .filter(|process| process.state == 'D')
-        .map(|process| format!("{} ({})", process.id.pid, process.command))
-        .collect();
-    if stuck.is_empty() { String::new() } else { format!("; in uninterruptible sleep: {}", stuck.join(", ")) }
+    let why = |process| case.out_of_reach(process).or((process.state == 'D').then_some("in uninterruptible sleep"));
+    let stuck = case.living().filter_map(|process| Some((why(process)?, process)));
+    stuck.map(|(why, process)| format!("; {why}: {} ({})", process.id.pid, process.command)).collect()
 }

@@ -188,7 +188,7 @@ fn collect(collected: &mut impl FnMut(i32, Exit)) {
 
 /// What the controller's clean-up would have done.
 pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
-    for name in ["spec.json", "shim.json", "stdin.eof", "shim.lock"] {
+    for name in ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

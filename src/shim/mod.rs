@@ -6,6 +6,7 @@
 //! - Whatever the workload's processes do to their parents, they stay below the shim; it collects them, and leaves only
 //!   when none is left.
 //! - The end of the main process is in `exit.json` before the shim leaves.
+//! - The main process is started once, at most: also when the shim dies before it could say that it has.
 //! - When the controller's lock has been free for the lease, it stops the workload and cleans up by itself.
 //! - Requests to end (SIGTERM, …) are for the workload, not for it.
 //!
@@ -100,6 +101,11 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
 
     let me = os::self_id()?;
     let mut command = command(dir, &spec)?;
+    if !begins(dir)? {
+        let message = Some("its shim died while it was being started: whether it ran is not known".into());
+        write_exit(dir, Exit { message, at: Some(now()), ..Exit::default() })?;
+        return write_shim(dir, me, None);
+    }
     let child = match os::spawn_workload(&mut command, spec.cgroup.as_deref()) {
         Ok(child) => child,
         Err(error) => {
@@ -237,6 +243,16 @@ fn write_exit(dir: &Path, exit: Exit) -> Result<(), FileError> {
 fn write_shim(dir: &Path, shim: ProcId, child: Option<ProcId>) -> Result<(), ShimError> {
     let file = ShimFile { version: files::FORMAT, boot_id: os::boot_id()?, shim, child, started_at: now() };
     Ok(files::write_shim(dir, &file)?)
+}
+
+/// Leaves word that the main process is about to be started. False: an earlier shim did, and died before it could say what
+/// came of that. What it does outside may have been done, and is not done twice.
+fn begins(dir: &Path) -> Result<bool, ShimError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join("begun")) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(system("leave word that it begins")(error)),
+    }
 }
 
 /// The main process, not yet started.

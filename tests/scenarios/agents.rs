@@ -27,14 +27,19 @@ impl Sim {
     /// Brings the drivers in line with the adapters that run.
     pub fn update_adapters(&self, desired: &Snapshot, observed: &Observed) {
         let Reading::Known(trees) = &observed.workloads else { return };
+        let counts_on = |uid: &WorkloadUid| {
+            let mut running = desired.all_runs().filter(|run| run.status.phase == RunPhase::Running);
+            running.any(|run| run.status.workload.as_ref() == Some(uid))
+        };
         let running: Vec<(&WorkloadUid, &Workload)> = desired
             .workloads
             .iter()
             .filter(|(uid, row)| {
                 row.spec.r#type == WorkloadType::Adapter
                     && row.status.phase != WorkloadPhase::Starting
-                    && trees.get(*uid).is_some_and(|tree| tree.run_dir)
+                    && trees.get(*uid).is_some_and(|tree| tree.run_dir || (tree.exit.is_some() && counts_on(uid)))
             })
+            .map(|(uid, row)| (uid, &**row))
             .collect();
         let uids: BTreeSet<&WorkloadUid> = running.iter().map(|(uid, _)| *uid).collect();
         self.with(|it| {
@@ -47,7 +52,7 @@ impl Sim {
             }
         });
         for (uid, row) in running {
-            let runs = desired.runs.values().flatten();
+            let runs = desired.all_runs();
             let turns: BTreeSet<String> = runs
                 .filter(|run| run.status.workload.as_ref() == Some(uid) && run.status.phase == RunPhase::Running)
                 .map(|run| run.metadata.name.clone())
@@ -64,22 +69,23 @@ impl It {
         let mut link = self.mind.links.remove(uid).unwrap_or_default();
         let late = self.weather.late_reader;
         let late = self.chance(late);
-        let Some(files) = self.host.run_dirs.get(uid).cloned() else {
+        let Some(files) = self.host.files(uid).cloned() else {
             self.mind.links.insert(uid.clone(), link);
             return;
         };
-        if late {
-            let more = self.rng.usize(0..=files.said.len().saturating_sub(link.read));
-            link.read += more;
-        } else {
-            link.read = files.said.len();
+        let more = files.said.len().saturating_sub(link.read);
+        link.read += if late { self.rng.usize(0..=more) } else { more };
+        // It decides on all that is known.
+        if link.read < files.said.len() {
+            self.mind.links.insert(uid.clone(), link);
+            return;
         }
         let greeted = files.said[..link.read].iter().any(|(_, said)| matches!(said, Said::Handshake));
         let timeout = row.spec.start_timeout.unwrap_or_default().0.as_millis() as i64;
         let begun = row.status.started_at.unwrap_or_default().0;
         link.failed |= !greeted && timeout > 0 && self.host.now - begun > timeout;
         let closing = self.mind.closing.contains(uid);
-        if greeted && !closing && !link.failed {
+        if greeted && !closing && !link.failed && self.host.run_dirs.contains_key(uid) {
             for run in turns.iter().filter(|run| !files.asked.contains_key(*run)) {
                 self.say(|| format!("{uid} is asked about {run}"));
                 self.turn_asked(uid, run);

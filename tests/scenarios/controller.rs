@@ -2,7 +2,7 @@
 
 use crate::agents::{Link, Voices};
 use crate::edge::Hand;
-use crate::host::Role;
+use crate::host::{PROTECTED, Role};
 use crate::look::look;
 use crate::sim::{It, Sim};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tenure::act::{self, ActError, Aim};
 use tenure::controller::{Decision, Flows, Send, World, decide};
-use tenure::model::{AnyObject, Kind, Observed, Pid, ProcId, Reading, Snapshot, Stage, Time, WorkloadUid};
+use tenure::model::{AnyObject, Kind, Observed, Pid, ProcId, Reading, SeenWorkload, Snapshot, Stage, Time, WorkloadUid};
 use tenure::os::StateDir;
 use tenure::plan::{Action, Acts, Bounds};
 use tenure::store::{StoreError, Txn};
@@ -24,7 +24,6 @@ pub struct Mind {
     pub links: BTreeMap<WorkloadUid, Link>,
     pub closing: BTreeSet<WorkloadUid>,
     pub looks: u64,
-    pub gate_was_open: bool,
     pub passing: bool,
     pub depth: u32,
 }
@@ -70,9 +69,8 @@ impl It {
             Reading::Known(())
         };
         let trees = observed.workloads.known();
-        let all = trees.into_iter().flat_map(BTreeMap::values).flat_map(|tree| &tree.processes);
-        let protected = all.filter(|it| it.command.contains(crate::host::PROTECTED)).map(|it| it.id).collect();
-        Bounds { gate, protected, selves: self.selves() }
+        let protected = trees.into_iter().flat_map(BTreeMap::values).flat_map(spared).collect();
+        Bounds { gate, protected, selves: self.selves(), user: self.host.user }
     }
 }
 
@@ -172,7 +170,10 @@ impl Sim {
         let now = self.with(|it| Time(it.host.now));
         match hand.commit(txn, now) {
             Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Ok(()),
+            Err(StoreError::Conflict { .. }) => {
+                self.with(|it| it.tidy());
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
         for (uid, it) in ready {
@@ -244,7 +245,7 @@ impl Sim {
         if passing || self.with(|it| it.rng.bool()) {
             self.run_an_act();
         } else {
-            drop(self.pass());
+            self.pass();
         }
     }
 }
@@ -314,7 +315,21 @@ impl It {
     }
 }
 
-/// Unused processes are nobody's targets.
+/// The members of a tree that a pattern protects, with all below them: as `controller::protect`.
+fn spared(tree: &SeenWorkload) -> Vec<ProcId> {
+    let mut spared: BTreeSet<Pid> =
+        tree.members().filter(|it| it.command.contains(PROTECTED)).map(|it| it.id.pid).collect();
+    loop {
+        let below = tree.members().filter(|it| it.parent.is_some_and(|parent| spared.contains(&parent)));
+        let new: Vec<Pid> = below.map(|it| it.id.pid).filter(|pid| !spared.contains(pid)).collect();
+        if new.is_empty() {
+            return tree.members().map(|it| it.id).filter(|id| spared.contains(&id.pid)).collect();
+        }
+        spared.extend(new);
+    }
+}
+
+/// Processes, in words.
 pub fn pids(ids: &[ProcId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

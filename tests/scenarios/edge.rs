@@ -120,20 +120,24 @@ impl Edge for Hand {
         for target in targets {
             self.0.moves("between two holds");
             if self.0.with(|it| it.may_hold(*target)) {
-                held.push(*target);
+                held.push((*target, self.0.with(|it| it.steps)));
             }
         }
-        self.0.note(|| format!("aim at {uid}: {}", pids(&held)));
+        self.0.note(|| format!("aim at {uid}: {}", pids(&held.iter().map(|(id, _)| *id).collect::<Vec<_>>())));
         let (sim, uid) = (self.0.clone(), uid.clone());
         Box::new(move |signals| {
             sim.meanwhile("before signals");
             sim.with(|it| it.stage_fired(&uid));
-            for target in held {
+            let mut refused = None;
+            for (target, held_at) in held {
                 sim.moves("between two signals");
-                sim.with(|it| it.signal(&uid, target, signals));
+                if !sim.with(|it| it.signal(&uid, target, held_at, signals)) {
+                    refused = Some(target);
+                }
             }
             sim.meanwhile("after signals");
-            Ok(())
+            let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+            refused.map_or(Ok(()), |id| Err(OsError::Signal { id, signal: Signal::SIGTERM, source: source() }))
         })
     }
 
@@ -155,7 +159,7 @@ impl Edge for Hand {
         for target in targets {
             self.0.moves("between two kills");
             if self.0.with(|it| it.may_hold(target)) {
-                self.0.with(|it| it.signal(uid, target, &[Signal::SIGKILL]));
+                self.0.with(|it| it.signal(uid, target, it.steps, &[Signal::SIGKILL]));
             }
         }
         Ok(())
@@ -197,44 +201,50 @@ impl crate::sim::It {
             && !process.is_protected()
     }
 
-    /// What is sent reaches who is held, or nobody.
-    fn signal(&mut self, uid: &WorkloadUid, target: ProcId, signals: &[Signal]) {
-        if !self.host.is_alive(target) {
-            return;
+    /// What is sent reaches who is held, or nobody. False: the kernel refuses.
+    fn signal(&mut self, uid: &WorkloadUid, target: ProcId, held_at: u64, signals: &[Signal]) -> bool {
+        let user = self.host.user;
+        match self.host.get(target).filter(|it| !it.is_zombie()) {
+            None => return true,
+            Some(process) if user != 0 && process.user != user => return false,
+            Some(_) => {}
         }
         for signal in signals {
-            self.before_signal(uid, target.pid.get(), *signal);
+            self.before_signal(uid, target.pid.get(), held_at, *signal);
             self.say(|| format!("{signal} to {target} of {uid}"));
             self.deliver(target.pid.get(), *signal);
         }
+        true
     }
 
     /// `cgroup.kill`, but not over the heads of those who were let go in it.
     fn kill_cgroup(&mut self, uid: &WorkloadUid) {
-        let inside: Vec<(i32, bool)> = self
-            .host
-            .procs
-            .values()
-            .filter(|it| it.cgroup.as_ref() == Some(uid) && !it.is_zombie())
-            .map(|it| (it.id.pid.get(), it.is_protected()))
-            .collect();
-        if inside.iter().any(|(_, protected)| *protected) {
-            return;
-        }
-        for (pid, _) in inside {
-            self.before_signal(uid, pid, Signal::SIGKILL);
+        for pid in self.without_spared(uid) {
+            self.before_signal(uid, pid, self.steps, Signal::SIGKILL);
             self.say(|| format!("cgroup.kill reaches {pid} of {uid}"));
             self.host.kill(pid);
         }
     }
 
-    /// False: somebody is in it. Who was let go may stay in it.
+    /// False: somebody is in it. Who was let go leaves it first.
     fn clean_cgroup(&mut self, uid: &WorkloadUid) -> bool {
-        let members: Vec<bool> =
-            self.host.procs.values().filter(|it| it.cgroup.as_ref() == Some(uid)).map(|it| it.is_protected()).collect();
-        if members.is_empty() {
+        let is_empty = self.without_spared(uid).is_empty();
+        if is_empty {
             self.host.cgroups.remove(uid);
         }
-        members.iter().all(|protected| *protected)
+        is_empty
+    }
+
+    /// Moves those who were let go out of a cgroup; gives the others in it.
+    fn without_spared(&mut self, uid: &WorkloadUid) -> Vec<i32> {
+        let inside = self.host.procs.values().filter(|it| it.cgroup.as_ref() == Some(uid) && !it.is_zombie());
+        let inside: Vec<i32> = inside.map(|it| it.id.pid.get()).collect();
+        let (spared, others): (Vec<i32>, Vec<i32>) = inside.into_iter().partition(|pid| self.host.is_let_go(*pid));
+        for pid in spared {
+            if let Some(process) = self.host.procs.get_mut(&pid) {
+                process.cgroup = None;
+            }
+        }
+        others
     }
 }

@@ -58,6 +58,8 @@ pub struct Proc {
     pub of: Option<WorkloadUid>,
     pub nature: Nature,
     pub ends_at: Option<i64>,
+    /// The step of the trace at which its command line came under a pattern of the policy.
+    pub protected_at: u64,
     /// Once it has ended.
     pub end: Exit,
 }
@@ -99,6 +101,8 @@ pub struct Asked {
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     pub spec: bool,
+    /// A shim left word that it is about to start the main process.
+    pub begun: bool,
     pub lock: Option<ProcId>,
     pub shim: Option<ShimSeen>,
     pub garbage: bool,
@@ -115,6 +119,7 @@ pub struct Files {
 #[derive(Debug, Clone)]
 pub enum Shim {
     New,
+    Begun,
     Started { main: ProcId },
     Failed,
     Live { main: ProcId },
@@ -204,6 +209,7 @@ impl Host {
             of: None,
             nature: Nature::default(),
             ends_at: None,
+            protected_at: 0,
             end: Exit::default(),
         };
         self.procs.insert(pid, process);
@@ -222,7 +228,12 @@ impl Host {
     /// The same, with what a child inherits.
     pub fn fork(&mut self, parent: i32, command: &str) -> Option<ProcId> {
         let of = self.procs.get(&parent)?.clone();
-        let role = if of.role == Role::Main { Role::Child } else { of.role };
+        let role = match of.role {
+            // Where it goes from here is not what its workload had to end.
+            _ if self.is_let_go(parent) => Role::Respawned,
+            Role::Main => Role::Child,
+            other => other,
+        };
         let id = self.spawn(parent, command, role)?;
         let child = self.procs.get_mut(&id.pid.get())?;
         (child.mark, child.cgroup, child.user, child.of) = (of.mark, of.cgroup, of.user, of.of);
@@ -231,10 +242,6 @@ impl Host {
 
     pub fn get(&self, id: ProcId) -> Option<&Proc> {
         self.procs.get(&id.pid.get()).filter(|process| process.id == id)
-    }
-
-    pub fn get_mut(&mut self, id: ProcId) -> Option<&mut Proc> {
-        self.procs.get_mut(&id.pid.get()).filter(|process| process.id == id)
     }
 
     pub fn is_alive(&self, id: ProcId) -> bool {
@@ -284,6 +291,14 @@ impl Host {
                 self.end(pid, Exit { signal: Some("SIGKILL".into()), ..Exit::default() });
             }
         }
+    }
+
+    /// Whether a process was let go: a pattern protects it, or something above it in the same tree.
+    pub fn is_let_go(&self, pid: i32) -> bool {
+        let Some(process) = self.procs.get(&pid) else { return false };
+        let above = self.procs.get(&process.parent).filter(|above| above.of.is_some() && above.of == process.of);
+        process.role != Role::Shim
+            && (process.is_protected() || above.is_some_and(|above| self.is_let_go(above.id.pid.get())))
     }
 
     /// Whether every process in a cgroup has ended.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tenure::model::{AnyObject, Event, JobUid, Kind, Snapshot, Time};
+use tenure::model::{AnyObject, Event, JobUid, Kind, Snapshot, StepRun, Time};
 use tenure::store::{Committed, StoreError, Txn};
 
 /// Objects and events.
@@ -13,7 +13,8 @@ pub struct Memory {
     pub objects: BTreeMap<(Kind, String), AnyObject>,
     pub events: Vec<Event>,
     holders: BTreeMap<String, (Kind, String)>,
-    cached: Option<Arc<Snapshot>>,
+    /// The last snapshot: what did not change since is shared with it.
+    last: Option<Arc<Snapshot>>,
     uids: u64,
 }
 
@@ -75,7 +76,6 @@ impl Memory {
             return Ok((Committed { revision: self.revision, objects: written }, Vec::new()));
         }
         self.revision = revision;
-        self.cached = None;
         self.events.extend(txn.events);
         let mut changes = Vec::with_capacity(staged.len());
         // Deletes first: a uid may pass from one name to another.
@@ -142,24 +142,37 @@ impl Memory {
 
     /// What should be, as `Store::snapshot` gives it.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
-        if let Some(snapshot) = &self.cached {
+        if let Some(snapshot) = self.last.as_ref().filter(|last| last.revision == self.revision) {
             return snapshot.clone();
         }
-        let snapshot = Arc::new(self.read());
-        self.cached = Some(snapshot.clone());
+        let snapshot = Arc::new(self.read(&self.last.clone().unwrap_or_default()));
+        self.last = Some(snapshot.clone());
         snapshot
     }
 
-    fn read(&self) -> Snapshot {
+    fn read(&self, last: &Snapshot) -> Snapshot {
         let mut snapshot = Snapshot { revision: self.revision, ..Snapshot::default() };
+        let mut runs: BTreeMap<JobUid, Vec<StepRun>> = BTreeMap::new();
         for object in self.objects.values().filter(|object| object.is_active()) {
-            match object.clone() {
-                AnyObject::Flow(flow) => drop(snapshot.flows.insert(flow.metadata.name.clone(), flow)),
-                AnyObject::Job(job) => drop(snapshot.jobs.insert(job.uid(), job)),
-                AnyObject::StepRun(run) => snapshot.runs.entry(run.spec.job_uid.clone()).or_default().push(run),
-                AnyObject::Workload(row) => drop(snapshot.workloads.insert(row.uid(), row)),
-                AnyObject::AgentClass(class) => drop(snapshot.classes.insert(class.metadata.name.clone(), class)),
-                AnyObject::Policy(policy) if policy.metadata.name == "default" => snapshot.policy = policy.spec,
+            match object {
+                AnyObject::Flow(flow) => {
+                    let name = flow.metadata.name.clone();
+                    let shared = shared(flow, last.flows.get(&name));
+                    snapshot.flows.insert(name, shared);
+                }
+                AnyObject::Job(job) => drop(snapshot.jobs.insert(job.uid(), shared(job, last.jobs.get(&job.uid())))),
+                AnyObject::StepRun(run) => runs.entry(run.spec.job_uid.clone()).or_default().push(run.clone()),
+                AnyObject::Workload(row) => {
+                    drop(snapshot.workloads.insert(row.uid(), shared(row, last.workloads.get(&row.uid()))));
+                }
+                AnyObject::AgentClass(class) => {
+                    let name = class.metadata.name.clone();
+                    let shared = shared(class, last.classes.get(&name));
+                    snapshot.classes.insert(name, shared);
+                }
+                AnyObject::Policy(policy) if policy.metadata.name == "default" => {
+                    snapshot.policy = policy.spec.clone();
+                }
                 AnyObject::Policy(_) | AnyObject::MachineClass(_) | AnyObject::Ledger(_) => {}
             }
         }
@@ -167,18 +180,22 @@ impl Memory {
             if let AnyObject::StepRun(run) = object
                 && snapshot.jobs.contains_key(&run.spec.job_uid)
             {
-                snapshot.runs.entry(run.spec.job_uid.clone()).or_default().push(run.clone());
+                runs.entry(run.spec.job_uid.clone()).or_default().push(run.clone());
             }
+        }
+        for (job, mut runs) in runs {
+            runs.sort_by(|a, b| a.place().cmp(&b.place()));
+            let known = last.runs.get(&job).filter(|known| ***known == runs);
+            let runs = known.cloned().unwrap_or_else(|| Arc::new(runs));
+            snapshot.runs.insert(job, runs);
         }
         let of_workloads = snapshot.workloads.values().flat_map(|row| &row.spec.owners).map(|owner| &owner.uid);
         let owners: Vec<JobUid> = snapshot.runs.keys().chain(of_workloads).cloned().collect();
         for owner in owners {
             if let Some(AnyObject::Job(job)) = self.holders.get(owner.as_str()).and_then(|key| self.objects.get(key)) {
-                snapshot.jobs.insert(owner, job.clone());
+                let job = shared(job, last.jobs.get(&owner));
+                snapshot.jobs.insert(owner, job);
             }
-        }
-        for runs in snapshot.runs.values_mut() {
-            runs.sort_by(|a, b| (&a.spec.step, a.spec.attempt).cmp(&(&b.spec.step, b.spec.attempt)));
         }
         snapshot
     }
@@ -219,4 +236,12 @@ fn keep_what_stays(object: &mut AnyObject, before: &AnyObject) -> bool {
     };
     object.meta_mut().generation += u64::from(!same_spec);
     false
+}
+
+/// The same value, in the same place where it was there before.
+fn shared<T: Clone + PartialEq>(value: &T, before: Option<&Arc<T>>) -> Arc<T> {
+    match before {
+        Some(before) if **before == *value => before.clone(),
+        _ => Arc::new(value.clone()),
+    }
 }

@@ -9,7 +9,7 @@ use tenure::acp::TerminalWanted;
 use tenure::model::{Exit, Failure, Outcome, ProcId, WorkloadUid};
 
 /// More than this no tree grows to: a host has limits.
-const MOST_PROCESSES: usize = 70;
+const MOST_PROCESSES: usize = 40;
 
 /// What was drawn for one process.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +131,8 @@ impl It {
                 // Of a main process its shim would wait, and everybody else too: let go is what others share.
                 if self.host.procs[&pid].role != Role::Main {
                     self.say(|| format!("{pid} becomes a {PROTECTED}"));
-                    self.with_proc(pid, |it| it.command = format!("{PROTECTED} --daemon"));
+                    let at = self.steps;
+                    self.with_proc(pid, |it| (it.command, it.protected_at) = (format!("{PROTECTED} --daemon"), at));
                 }
             }
             4 => {

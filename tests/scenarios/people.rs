@@ -1,6 +1,6 @@
 //! What people do: jobs come, are cancelled, paused, answered, and deleted, at any moment, with no regard to the controller.
 
-use crate::host::PROTECTED;
+use crate::host::{PROTECTED, State};
 use crate::sim::It;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -163,8 +163,12 @@ impl It {
         }
     }
 
-    /// Before the calm: most of what waits for people goes on.
+    /// Before the calm: most of what waits for people goes on, and what only others could end ends.
     pub fn settle_people(&mut self) {
+        let (now, user) = (self.host.now, self.host.user);
+        for process in self.host.procs.values_mut().filter(|it| it.of.is_some() && it.user != user && !it.is_zombie()) {
+            (process.state, process.ends_at) = (State::Running, Some(now + 1_000 + i64::from(process.id.pid.get())));
+        }
         for mut job in self.jobs() {
             if job.spec.state == JobState::Paused && self.rng.u8(0..4) > 0 {
                 job.spec.state = JobState::Running;

@@ -114,8 +114,8 @@ impl It {
         self.books.fired.insert(uid.clone());
     }
 
-    /// Before every signal of the controller.
-    pub fn before_signal(&mut self, uid: &WorkloadUid, pid: i32, signal: Signal) {
+    /// Before every signal of the controller. What was held is judged as it was then.
+    pub fn before_signal(&mut self, uid: &WorkloadUid, pid: i32, held_at: u64, signal: Signal) {
         self.books.counts.signals += 1;
         let Some(process) = self.host.procs.get(&pid).cloned() else {
             self.broken(format!("{signal} to {pid}, which is nobody"));
@@ -126,7 +126,7 @@ impl It {
             (_, Role::Bystander) => Some("a bystander".to_owned()),
             (_, Role::Foreign) => Some("another instance's".to_owned()),
             (of, _) if of.as_ref() != Some(uid) => Some(format!("of {of:?}")),
-            _ if process.is_protected() => Some("protected".to_owned()),
+            _ if process.is_protected() && process.protected_at <= held_at => Some("protected".to_owned()),
             _ if self.host.user != 0 && process.user != self.host.user && process.cgroup.is_none() => {
                 Some("another user's".to_owned())
             }
@@ -260,7 +260,7 @@ impl It {
     /// Whoever is there by any mark, but for those who were let go and those who came later.
     fn left(&self, uid: &WorkloadUid) -> Vec<i32> {
         let there = self.host.marked(uid).into_iter();
-        there.filter(|pid| !self.host.procs[pid].is_protected() && self.host.procs[pid].role != Role::Respawned).collect()
+        there.filter(|pid| !self.host.is_let_go(*pid) && self.host.procs[pid].role != Role::Respawned).collect()
     }
 
     fn stopped(&mut self, uid: &WorkloadUid) {
@@ -363,7 +363,7 @@ impl It {
             .filter_map(|it| if let AnyObject::Workload(row) = it { Some((row.uid(), row.clone())) } else { None })
             .collect();
         let alive = |uid: &WorkloadUid| rows.get(uid).is_some_and(|row| row.is_running() && wanted(&self.store, row));
-        for process in self.host.procs.values().filter(|it| !it.is_zombie() && !it.is_protected()) {
+        for process in self.host.procs.values().filter(|it| !it.is_zombie() && !self.host.is_let_go(it.id.pid.get())) {
             if let Some(uid) = process.of.as_ref().filter(|uid| !alive(uid))
                 && self.host.marked(uid).contains(&process.id.pid.get())
             {

@@ -46,7 +46,8 @@ impl It {
         let Some((shim, lease)) = self.host.shims.get(&pid).cloned() else { return false };
         let (id, Some(uid)) = (self.host.procs[&pid].id, self.host.procs[&pid].of.clone()) else { return false };
         match shim {
-            Shim::New => self.shim_starts(id, &uid, lease),
+            Shim::New => self.shim_begins(id, &uid, lease),
+            Shim::Begun => self.shim_starts(id, &uid, lease),
             Shim::Started { main } => {
                 let boot_id = self.host.boot_id();
                 let garbage = self.weather.garbage;
@@ -88,7 +89,7 @@ impl It {
         false
     }
 
-    fn shim_starts(&mut self, id: ProcId, uid: &WorkloadUid, lease: i64) -> bool {
+    fn shim_begins(&mut self, id: ProcId, uid: &WorkloadUid, lease: i64) -> bool {
         let pid = id.pid.get();
         let locked = |it: &It, lock: Option<ProcId>| lock.is_some_and(|lock| it.host.is_alive(lock));
         let Some(files) = self.host.run_dirs.get(uid).cloned() else { return self.leave(pid) };
@@ -98,6 +99,16 @@ impl It {
         if let Some(files) = self.host.run_dirs.get_mut(uid) {
             files.lock = Some(id);
         }
+        let begun = self.host.run_dirs.get_mut(uid).is_some_and(|files| std::mem::replace(&mut files.begun, true));
+        if begun {
+            self.write_exit(uid, Exit { message: Some("its shim died".into()), ..Exit::default() });
+        }
+        self.host.shims.insert(pid, (if begun { Shim::Failed } else { Shim::Begun }, lease));
+        true
+    }
+
+    fn shim_starts(&mut self, id: ProcId, uid: &WorkloadUid, lease: i64) -> bool {
+        let pid = id.pid.get();
         let fails = self.weather.fails_to_start;
         if self.chance(fails) {
             self.write_exit(uid, Exit { message: Some("could not be started".into()), ..Exit::default() });

@@ -143,7 +143,7 @@ impl Sim {
             if it.weather.calm {
                 return;
             }
-            let times = [0, 0, 1, 1, 2][it.rng.usize(0..5)];
+            let times = [0, 0, 0, 1, 2][it.rng.usize(0..5)];
             for _ in 0..times {
                 let ms = if it.rng.u8(0..20) == 0 { it.rng.i64(0..2_000) } else { it.rng.i64(0..15) };
                 it.tick(ms);
@@ -217,7 +217,7 @@ impl Sim {
             return;
         }
         match self.with(|it| it.rng.u8(0..10)) {
-            0..=3 => drop(self.pass()),
+            0..=3 => drop(self.pass().is_some()),
             4..=7 => self.run_some_act(),
             8 => {
                 let ms = self.with(|it| it.rng.i64(0..500));

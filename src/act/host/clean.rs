@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
-const PASSING: [&str; 4] = ["spec.json", "shim.json", "stdin.eof", "shim.lock"];
+const PASSING: [&str; 5] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"];
 
 /// Cleans up; gives how the main process ended, if its shim wrote that. Every step may have been done before.
 pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActError> {
