@@ -271,8 +271,9 @@ impl Controller {
         let now = clock();
         let number = self.eyes.next_look();
         self.hands.look_begins(number);
-        let interested = self.store.snapshot().map(|desired| desired.workloads.keys().cloned().collect());
-        let mut observed = self.eyes.look(now, &interested.unwrap_or_default());
+        // Who is not asked for is not found in the logs, and what has ended long ago would be taken for never begun.
+        let interested = self.store.snapshot()?.workloads.keys().cloned().collect();
+        let mut observed = self.eyes.look(now, &interested);
         let desired = self.store.snapshot()?;
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);

@@ -96,7 +96,7 @@ impl Sim {
     fn try_pass(self: &Arc<Sim>) -> Result<Option<Option<i64>>, String> {
         let hand = Hand(self.clone());
         let (now, number) = self.with(|it| (Time(it.host.now), it.mind.looks));
-        let interested = hand.read().map(|desired| desired.workloads.keys().cloned().collect()).unwrap_or_default();
+        let interested = hand.read().map_err(|error| error.to_string())?.workloads.keys().cloned().collect();
         self.meanwhile("before a look");
         let begun = self.with(|it| it.host.now);
         let (observed, settled) = look(self, number, now, &interested);

@@ -250,6 +250,11 @@ impl Host {
 
     /// It ends; its children go to the next shim above, else to process 1.
     pub fn end(&mut self, pid: i32, end: Exit) {
+        // What was below something that was let go comes back to its workload now, which had not to end it before.
+        let was_let_go = self.is_let_go(pid);
+        for child in self.procs.values_mut().filter(|child| was_let_go && child.parent == pid && child.role == Role::Child) {
+            child.role = Role::Respawned;
+        }
         let Some(process) = self.procs.get_mut(&pid) else { return };
         process.state = State::Zombie;
         process.end = end;
