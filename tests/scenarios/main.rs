@@ -7,6 +7,7 @@
 
 mod agents;
 mod controller;
+mod differential;
 mod edge;
 mod host;
 mod look;

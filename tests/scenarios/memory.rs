@@ -1,6 +1,6 @@
 //! A store in memory that keeps the rules of the real one: `differential` proves it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tenure::model::{AnyObject, Event, JobUid, Kind, Snapshot, StepRun, Time};
@@ -13,6 +13,8 @@ pub struct Memory {
     pub objects: BTreeMap<(Kind, String), AnyObject>,
     pub events: Vec<Event>,
     holders: BTreeMap<String, (Kind, String)>,
+    /// The uids of jobs that were there once.
+    departed: BTreeSet<String>,
     /// The last snapshot: what did not change since is shared with it.
     last: Option<Arc<Snapshot>>,
     uids: u64,
@@ -81,7 +83,12 @@ impl Memory {
         // Deletes first: a uid may pass from one name to another.
         for (key, _) in staged.iter().filter(|(_, after)| after.is_none()) {
             let before = self.objects.remove(key);
-            before.iter().for_each(|object| drop(self.holders.remove(&object.meta().uid)));
+            if let Some(object) = &before {
+                self.holders.remove(&object.meta().uid);
+            }
+            if let Some(AnyObject::Job(job)) = &before {
+                self.departed.insert(job.metadata.uid.clone());
+            }
             changes.push(Change { before, after: None });
         }
         for (key, after) in staged.into_iter().filter_map(|(key, after)| Some((key, after?))) {
@@ -203,11 +210,13 @@ impl Memory {
     /// What jobs that are no more have left, as `Store::orphans` gives it.
     pub fn orphans(&self) -> Vec<AnyObject> {
         let there = |uid: &JobUid| self.holders.contains_key(uid.as_str());
-        let left_behind = |object: &&AnyObject| match object {
-            AnyObject::Workload(row) => {
-                !row.spec.owners.is_empty() && !row.spec.owners.iter().any(|owner| there(&owner.uid))
-            }
-            other => other.owner().is_some_and(|owner| !there(owner)),
+        let left_behind = |object: &&AnyObject| {
+            let of_one = object.owner().is_some_and(|owner| self.departed.contains(owner.as_str()) && !there(owner));
+            let of_another = match object {
+                AnyObject::Workload(row) => row.spec.owners.iter().any(|owner| there(&owner.uid)),
+                _ => false,
+            };
+            of_one && !of_another
         };
         self.objects.values().filter(|object| !object.is_active()).filter(left_behind).cloned().collect()
     }
