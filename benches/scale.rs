@@ -80,7 +80,8 @@ fn alive(table: &mut Table) {
     populate(&store, ALIVE);
     let observed = observed(&store);
     let desired = store.snapshot().unwrap();
-    let bounds = Bounds { gate: Reading::Known(()), protected: Default::default(), selves: Default::default(), user: 0 };
+    let bounds =
+        Bounds { gate: Reading::Known(()), protected: Default::default(), selves: Default::default(), user: 0 };
     let diff = spread(|| {
         let plan = plan::diff(&desired, &observed, &Acts::default(), &bounds, NOW);
         assert_eq!(plan.lines.len(), ALIVE);

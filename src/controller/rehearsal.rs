@@ -26,7 +26,12 @@ impl Rehearsal {
     /// A loop on this store. Nothing is read or made in the state directory.
     pub fn new(store: Arc<Store>, state_dir: StateDir) -> Rehearsal {
         let adapters = Adapters::new(state_dir.clone(), Arc::new(Notify::new()));
-        let bounds = Bounds { gate: Reading::Known(()), protected: BTreeSet::new(), selves: BTreeSet::new(), user: os::effective_uid() };
+        let bounds = Bounds {
+            gate: Reading::Known(()),
+            protected: BTreeSet::new(),
+            selves: BTreeSet::new(),
+            user: os::effective_uid(),
+        };
         Rehearsal { store, state_dir, adapters, flows: Flows::default(), bounds }
     }
 

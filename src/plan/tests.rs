@@ -59,7 +59,12 @@ fn observed(seen: Option<SeenWorkload>) -> Observed {
 }
 
 fn open_gate() -> Bounds {
-    Bounds { gate: Reading::Known(()), protected: BTreeSet::new(), selves: BTreeSet::from([Pid::new(4242).unwrap()]), user: 1000 }
+    Bounds {
+        gate: Reading::Known(()),
+        protected: BTreeSet::new(),
+        selves: BTreeSet::from([Pid::new(4242).unwrap()]),
+        user: 1000,
+    }
 }
 
 /// A shim, its main process, and another one.

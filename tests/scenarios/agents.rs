@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use tenure::acp::TerminalWanted;
 use tenure::controller::Talk;
 use tenure::model::{
-    Exit, Failure, Observed, Outcome, Reading, RunPhase, Snapshot, Stage, StepRun, Workload, WorkloadPhase, WorkloadType,
-    WorkloadUid,
+    Exit, Failure, Observed, Outcome, Reading, RunPhase, Snapshot, Stage, StepRun, Workload, WorkloadPhase,
+    WorkloadType, WorkloadUid,
 };
 
 /// One adapter that is spoken with.

@@ -2,7 +2,7 @@
 
 use crate::agents::{Link, Voices};
 use crate::edge::Hand;
-use crate::host::{PROTECTED, Role};
+use crate::host::{PROTECTED, Role, State};
 use crate::look::look;
 use crate::sim::{It, Sim};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tenure::act::{self, ActError, Aim};
 use tenure::controller::{Decision, Flows, Send, World, decide};
-use tenure::model::{AnyObject, Kind, Observed, Pid, ProcId, Reading, SeenWorkload, Snapshot, Stage, Time, WorkloadUid};
+use tenure::model::{
+    AnyObject, Kind, Observed, Pid, ProcId, Reading, SeenWorkload, Snapshot, Stage, Time, WorkloadUid,
+};
 use tenure::os::StateDir;
 use tenure::plan::{Action, Acts, Bounds};
 use tenure::store::{StoreError, Txn};
@@ -45,8 +47,25 @@ impl It {
     }
 
     pub fn controller_starts(&mut self) {
-        let Some(id) = self.host.spawn(3, "tenure run", Role::Controller) else { return };
-        self.say(|| format!("a controller starts: {id}"));
+        let members: Vec<i32> = self
+            .host
+            .procs
+            .values()
+            .filter(|it| matches!(it.role, Role::Main | Role::Child) && it.state == State::Running)
+            .map(|it| it.id.pid.get())
+            .collect();
+        let below = self.weather.below;
+        let parent = if self.chance(below) { self.pick(&members).unwrap_or(3) } else { 3 };
+        let Some(id) = self.host.spawn(parent, "tenure run", Role::Controller) else { return };
+        self.say(|| format!("a controller starts: {id} below {parent}"));
+        let cgroup = self.host.procs.get(&parent).and_then(|it| it.cgroup.clone());
+        if let Some(process) = self.host.procs.get_mut(&id.pid.get()) {
+            process.cgroup = cgroup;
+        }
+        // Its first reading of the manifest directory takes a while.
+        if !self.weather.calm {
+            self.gate_closed_until = self.gate_closed_until.max(self.host.now + self.rng.i64(0..200));
+        }
         self.host.controller = Some(id.pid.get());
         self.host.free_since = None;
         self.mind = Mind::default();
@@ -296,18 +315,22 @@ impl It {
     pub fn coming(&self) -> Option<i64> {
         let host = &self.host;
         let ends = host.procs.values().filter(|it| !it.is_zombie()).filter_map(|it| match it.state {
-            crate::host::State::Stuck { until, .. } => Some(until),
-            crate::host::State::Running => it.ends_at,
+            State::Stuck { until, .. } => Some(until),
+            State::Running => it.ends_at,
             _ => None,
         });
         let answers = host.run_dirs.iter().flat_map(|(uid, files)| {
             let open = files.asked.iter().filter(|(run, asked)| {
                 !asked.closed
-                    && !files.said.iter().any(|(_, said)| matches!(said, crate::host::Said::Answer(of, _) if of == *run))
+                    && !files
+                        .said
+                        .iter()
+                        .any(|(_, said)| matches!(said, crate::host::Said::Answer(of, _) if of == *run))
             });
-            let alive = host.procs.values().any(|it| {
-                it.role == Role::Main && it.of.as_ref() == Some(uid) && it.state == crate::host::State::Running
-            });
+            let alive = host
+                .procs
+                .values()
+                .any(|it| it.role == Role::Main && it.of.as_ref() == Some(uid) && it.state == State::Running);
             open.filter(move |_| alive).map(|(_, asked)| asked.due).collect::<Vec<_>>()
         });
         let zombies = host.procs.values().any(|it| it.is_zombie()).then_some(host.now + 5);

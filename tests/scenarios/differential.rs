@@ -4,8 +4,8 @@
 use crate::memory::Memory;
 use proptest::prelude::*;
 use tenure::model::{
-    AnyObject, Event, EventType, Job, JobPhase, JobState, JobUid, Kind, Meta, NoStatus, Object, Owner, PolicySpec, RunPhase,
-    RunSpec, StepRun, Time, Workload, WorkloadPhase,
+    AnyObject, Event, EventType, Job, JobPhase, JobState, JobUid, Kind, Meta, NoStatus, Object, Owner, PolicySpec,
+    RunPhase, RunSpec, StepRun, Time, Workload, WorkloadPhase,
 };
 use tenure::store::{Store, StoreError, Txn};
 
@@ -15,8 +15,16 @@ const NOW: Time = Time(1_767_225_600_000);
 #[derive(Debug, Clone)]
 enum Piece {
     /// Which object, its state, and how its revision is chosen: as stored, 0, or one that is wrong.
-    Put { what: u8, state: u8, revision: u8, uid: u8 },
-    Delete { what: u8, revision: u8 },
+    Put {
+        what: u8,
+        state: u8,
+        revision: u8,
+        uid: u8,
+    },
+    Delete {
+        what: u8,
+        revision: u8,
+    },
     Event,
 }
 
@@ -65,10 +73,7 @@ fn object(what: u8, state: u8, revision: u64, uid: u8) -> AnyObject {
         }
         Kind::Workload => {
             let mut row = Workload { metadata, ..Workload::default() };
-            row.spec.owners = (0..state % 3)
-                .map(|n| job_of(what + n))
-                .map(|(name, uid)| Owner { name, uid })
-                .collect();
+            row.spec.owners = (0..state % 3).map(|n| job_of(what + n)).map(|(name, uid)| Owner { name, uid }).collect();
             row.status.phase = [WorkloadPhase::Starting, WorkloadPhase::Stopped][usize::from(state % 2)];
             AnyObject::Workload(row)
         }

@@ -219,7 +219,12 @@ impl crate::sim::It {
 
     /// `cgroup.kill`, but not over the heads of those who were let go in it.
     fn kill_cgroup(&mut self, uid: &WorkloadUid) {
-        for pid in self.without_spared(uid) {
+        let inside = self.without_spared(uid);
+        let selves = self.selves();
+        if inside.iter().any(|pid| selves.iter().any(|it| it.get() == *pid)) {
+            return;
+        }
+        for pid in inside {
             self.before_signal(uid, pid, self.steps, Signal::SIGKILL);
             self.say(|| format!("cgroup.kill reaches {pid} of {uid}"));
             self.host.kill(pid);

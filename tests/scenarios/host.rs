@@ -39,9 +39,15 @@ pub enum Role {
 pub enum State {
     Running,
     /// By SIGSTOP; what was sent to it comes in when it is continued.
-    Stopped { termed: bool },
+    Stopped {
+        termed: bool,
+    },
     /// In uninterruptible sleep; what was sent to it comes in afterwards.
-    Stuck { until: i64, killed: bool, termed: bool },
+    Stuck {
+        until: i64,
+        killed: bool,
+        termed: bool,
+    },
     Zombie,
 }
 
@@ -120,11 +126,19 @@ pub struct Files {
 pub enum Shim {
     New,
     Begun,
-    Started { main: ProcId },
+    Started {
+        main: ProcId,
+    },
     Failed,
-    Live { main: ProcId },
+    Live {
+        main: ProcId,
+    },
     /// It ends its workload by itself.
-    Ending { main: ProcId, begun: i64, told: BTreeSet<ProcId> },
+    Ending {
+        main: ProcId,
+        begun: i64,
+        told: BTreeSet<ProcId>,
+    },
 }
 
 #[derive(Debug)]
@@ -252,7 +266,9 @@ impl Host {
     pub fn end(&mut self, pid: i32, end: Exit) {
         // What was below something that was let go comes back to its workload now, which had not to end it before.
         let was_let_go = self.is_let_go(pid);
-        for child in self.procs.values_mut().filter(|child| was_let_go && child.parent == pid && child.role == Role::Child) {
+        for child in
+            self.procs.values_mut().filter(|child| was_let_go && child.parent == pid && child.role == Role::Child)
+        {
             child.role = Role::Respawned;
         }
         let Some(process) = self.procs.get_mut(&pid) else { return };

@@ -4,9 +4,7 @@
 use crate::host::{Files, OURS, Proc};
 use crate::sim::Sim;
 use std::collections::{BTreeMap, BTreeSet};
-use tenure::model::{
-    Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, ShimSeen, Time, WorkloadUid,
-};
+use tenure::model::{Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, ShimSeen, Time, WorkloadUid};
 
 /// As in `observe`.
 const MAX_PASSES: usize = 6;
@@ -50,10 +48,22 @@ fn in_words(seen: &Seen) -> String {
         let processes: Vec<String> = it
             .processes
             .iter()
-            .map(|it| format!("{}{}{}", it.id, if it.is_shim { "s" } else { "" }, if it.state == 'S' { ' ' } else { it.state }))
+            .map(|it| {
+                format!(
+                    "{}{}{}",
+                    it.id,
+                    if it.is_shim { "s" } else { "" },
+                    if it.state == 'S' { ' ' } else { it.state }
+                )
+            })
             .collect();
         let exit = it.exit.as_ref().map(|exit| format!(" exit: {exit}")).unwrap_or_default();
-        format!("{uid}[{}{}{exit}{}]", processes.join(" "), if it.run_dir { " dir" } else { "" }, if it.cgroup { " cg" } else { "" })
+        format!(
+            "{uid}[{}{}{exit}{}]",
+            processes.join(" "),
+            if it.run_dir { " dir" } else { "" },
+            if it.cgroup { " cg" } else { "" }
+        )
     });
     words.collect::<Vec<_>>().join(" ")
 }

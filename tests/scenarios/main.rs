@@ -20,9 +20,9 @@ mod sim;
 mod weather;
 
 use sim::{Counts, Report, run};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many seeds each run of the tests goes through.
 const SEEDS: u64 = 10_000;

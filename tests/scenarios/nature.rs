@@ -93,7 +93,8 @@ impl It {
     fn deeds(&mut self) {
         let weather = self.weather.clone();
         if self.chance(weather.oom) {
-            let victims: Vec<i32> = self.host.procs.values().filter(|it| it.of.is_some()).map(|it| it.id.pid.get()).collect();
+            let victims: Vec<i32> =
+                self.host.procs.values().filter(|it| it.of.is_some()).map(|it| it.id.pid.get()).collect();
             if let Some(pid) = self.pick(&victims) {
                 self.say(|| format!("somebody kills {pid}"));
                 self.host.kill(pid);
@@ -111,8 +112,16 @@ impl It {
             .collect();
         let Some(pid) = self.pick(&able) else { return };
         let kinds = [
-            weather.forks, weather.escapes, weather.clears, weather.protects, weather.stops, weather.stuck, weather.setuid,
-            weather.foreign, weather.respawns, 0.2,
+            weather.forks,
+            weather.escapes,
+            weather.clears,
+            weather.protects,
+            weather.stops,
+            weather.stuck,
+            weather.setuid,
+            weather.foreign,
+            weather.respawns,
+            0.2,
         ];
         let mut left = self.rng.f64() * kinds.iter().sum::<f64>();
         let kind = kinds.iter().position(|weight| {
@@ -197,7 +206,13 @@ impl It {
         let weather = self.weather.clone();
         let (clears, leaves) = (self.chance(weather.clears), self.chance(weather.leaves));
         let Some(id) = self.fork(pid) else { return };
-        self.say(|| format!("{id} escapes to {heir}{}{}", if clears { ", unmarked" } else { "" }, if leaves { ", out of its cgroup" } else { "" }));
+        self.say(|| {
+            format!(
+                "{id} escapes to {heir}{}{}",
+                if clears { ", unmarked" } else { "" },
+                if leaves { ", out of its cgroup" } else { "" }
+            )
+        });
         self.with_proc(id.pid.get(), |it| {
             it.parent = heir;
             if clears {
@@ -249,7 +264,9 @@ impl It {
     /// What a script prints before it ends well.
     fn last_words(&mut self, pid: i32) {
         let (Some(uid), code) = (self.host.procs[&pid].of.clone(), self.host.procs[&pid].nature.code) else { return };
-        if code == 0 && let Some(outputs) = self.outputs_of(&uid) {
+        if code == 0
+            && let Some(outputs) = self.outputs_of(&uid)
+        {
             self.host.run_dirs.entry(uid).and_modify(|files| files.stdout = Some(outputs));
         }
     }
@@ -276,13 +293,14 @@ impl It {
             if files.said.is_empty() && !nature.mute && self.rng.u8(0..3) == 0 {
                 self.speak(&uid, Said::Handshake);
             }
-            let answered = |run: &String| files.said.iter().any(|(_, said)| matches!(said, Said::Answer(of, _) if of == run));
+            let answered =
+                |run: &String| files.said.iter().any(|(_, said)| matches!(said, Said::Answer(of, _) if of == run));
             for (run, asked) in files.asked.iter().filter(|(run, asked)| !asked.closed && !answered(run)) {
                 if asked.due <= now {
                     let outcome = self.answer(&uid);
                     self.speak(&uid, Said::Answer(run.clone(), outcome));
                 } else if !self.weather.calm {
-                    self.ask_for_terminal(&uid, run, &files.said);
+                    self.ask_for_terminal(&uid, run);
                 }
             }
             if (files.eof || files.closing) && !nature.ignores_eof && !self.host.procs[&pid].ends_at.is_some() {
@@ -301,11 +319,12 @@ impl It {
         Outcome { result, usage: None, cost_usd: Some(0.01), session: None }
     }
 
-    fn ask_for_terminal(&mut self, uid: &WorkloadUid, run: &str, said: &[(i64, Said)]) {
+    fn ask_for_terminal(&mut self, uid: &WorkloadUid, run: &str) {
         let chance = self.weather.terminals * 0.05;
         if !self.chance(chance) {
             return;
         }
+        let said = self.host.run_dirs.get(uid).map(|files| files.said.clone()).unwrap_or_default();
         let open: Vec<WorkloadUid> = said
             .iter()
             .filter_map(|(_, said)| match said {

@@ -13,7 +13,8 @@ use tenure::store::Txn;
 
 /// Flows of every shape that leads to processes.
 pub static FLOWS: LazyLock<Vec<Value>> = LazyLock::new(|| {
-    let agent = |class: &str| json!({"executor": "agent", "agent": class, "prompt": "do it", "output_mode": "stream_result"});
+    let agent =
+        |class: &str| json!({"executor": "agent", "agent": class, "prompt": "do it", "output_mode": "stream_result"});
     let with = |mut step: Value, more: Value| {
         step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         step
@@ -78,10 +79,8 @@ impl It {
             })
         };
         let policy = Object { metadata: Meta::named("default"), spec: policy, status: NoStatus::default() };
-        let txn = Txn::new()
-            .put(AnyObject::Policy(policy))
-            .put(class("solo", Reuse::Job))
-            .put(class("pool", Reuse::Shared));
+        let txn =
+            Txn::new().put(AnyObject::Policy(policy)).put(class("solo", Reuse::Job)).put(class("pool", Reuse::Shared));
         self.write(txn);
         for _ in 0..self.rng.u8(1..4) {
             self.new_job();
@@ -94,8 +93,11 @@ impl It {
             return;
         }
         let flow = self.pick(&FLOWS);
-        let deadline = (self.rng.u8(0..6) == 0).then(|| Span(std::time::Duration::from_millis(self.rng.u64(10..8_000))));
-        self.say(|| format!("people start {name}: {}", flow.as_ref().map(|it| it["steps"].to_string()).unwrap_or_default()));
+        let deadline =
+            (self.rng.u8(0..6) == 0).then(|| Span(std::time::Duration::from_millis(self.rng.u64(10..8_000))));
+        self.say(|| {
+            format!("people start {name}: {}", flow.as_ref().map(|it| it["steps"].to_string()).unwrap_or_default())
+        });
         let spec = JobSpec { flow, deadline, ..JobSpec::default() };
         self.write(Txn::new().put(AnyObject::Job(Job { metadata: Meta::named(name), spec, ..Job::default() })));
     }

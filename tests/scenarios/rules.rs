@@ -179,7 +179,8 @@ impl It {
         for change in &changes {
             match (&change.before, &change.after) {
                 (before, Some(AnyObject::Workload(after))) => {
-                    let before = before.as_ref().and_then(|it| if let AnyObject::Workload(row) = it { Some(row) } else { None });
+                    let before =
+                        before.as_ref().and_then(|it| if let AnyObject::Workload(row) = it { Some(row) } else { None });
                     self.workload_changes(before, after, &told);
                 }
                 (Some(AnyObject::StepRun(before)), Some(AnyObject::StepRun(after))) => self.run_changes(before, after),
@@ -188,7 +189,10 @@ impl It {
                     if before.status.phase != after.status.phase {
                         self.say(|| format!("job {name} is {}", after.status.phase.as_str()));
                         if before.status.phase.is_terminal() {
-                            self.broken(format!("job {name} was {:?} and is {:?}", before.status.phase, after.status.phase));
+                            self.broken(format!(
+                                "job {name} was {:?} and is {:?}",
+                                before.status.phase, after.status.phase
+                            ));
                         }
                     }
                 }
@@ -208,7 +212,10 @@ impl It {
         if was.stage != status.stage {
             self.stage_changes(&uid, was.stage, status.stage, told);
         }
-        if was.phase != WorkloadPhase::Stopping && status.phase == WorkloadPhase::Stopping && wanted(&self.store, before) {
+        if was.phase != WorkloadPhase::Stopping
+            && status.phase == WorkloadPhase::Stopping
+            && wanted(&self.store, before)
+        {
             self.broken(format!("{uid} is wanted, and its end begins: {:?} {:?}", status.cause, status.message));
         }
         if was.cause.is_none() && status.phase != WorkloadPhase::Stopping {
@@ -246,7 +253,8 @@ impl It {
     fn condemned(&mut self, uid: &WorkloadUid, cause: Option<Cause>) {
         let living = |it: &&Proc| it.of.as_ref() == Some(uid) && !it.is_zombie();
         let main = self.host.procs.values().filter(living).any(|it| it.role == Role::Main);
-        let shim = self.host.run_dirs.get(uid).and_then(|files| files.lock).is_some_and(|lock| self.host.is_alive(lock));
+        let shim =
+            self.host.run_dirs.get(uid).and_then(|files| files.lock).is_some_and(|lock| self.host.is_alive(lock));
         let exit = self.host.files(uid).and_then(|files| files.exit.as_ref());
         let unknown = exit.is_some_and(|exit| exit.code.is_none() && exit.signal.is_none());
         let wrong = match cause {
@@ -300,11 +308,13 @@ impl It {
         match is.phase {
             RunPhase::Completed => {
                 self.books.counts.outcomes += 1;
-                let told = answer.as_ref().and_then(|(_, outcome)| outcome.result.as_ref().ok()).or(files.stdout.as_ref());
+                let told =
+                    answer.as_ref().and_then(|(_, outcome)| outcome.result.as_ref().ok()).or(files.stdout.as_ref());
                 if told != is.outputs.as_ref() {
                     self.broken(format!("{name} is completed with {:?}, and what was said is {told:?}", is.outputs));
                 }
-                let token = is.outputs.as_ref().and_then(|it| it.get("result")).map(ToString::to_string).unwrap_or_default();
+                let token =
+                    is.outputs.as_ref().and_then(|it| it.get("result")).map(ToString::to_string).unwrap_or_default();
                 if let Some(other) = self.books.tokens.insert(token, name.clone()) {
                     self.broken(format!("one outcome is applied to {other} and to {name}"));
                 }
@@ -312,10 +322,15 @@ impl It {
             RunPhase::Failed => {
                 let begun = self.books.look_begun;
                 let lost = match is.reason.as_deref() {
-                    Some("WorkloadLost" | "Exited" | "ShimLost" | "StartFailed" | "NoRow" | "OwnerTerminal" | "NoLongerNeeded") => {
+                    Some(
+                        "WorkloadLost" | "Exited" | "ShimLost" | "StartFailed" | "NoRow" | "OwnerTerminal"
+                        | "NoLongerNeeded",
+                    ) => {
                         let said = answer.is_some_and(|(at, _)| at < begun);
-                        let ended = files.exit.as_ref().is_some_and(|exit| exit.code.is_some() || exit.signal.is_some());
-                        let exited = !self.is_adapter(uid) && ended && self.books.exits.get(uid).is_some_and(|at| *at < begun);
+                        let ended =
+                            files.exit.as_ref().is_some_and(|exit| exit.code.is_some() || exit.signal.is_some());
+                        let exited =
+                            !self.is_adapter(uid) && ended && self.books.exits.get(uid).is_some_and(|at| *at < begun);
                         said || exited
                     }
                     Some("ExitStatus") => files.exit.as_ref().is_none_or(|exit| exit.code == Some(0)),
@@ -323,7 +338,10 @@ impl It {
                     _ => false,
                 };
                 if lost {
-                    self.broken(format!("{name} failed ({:?}: {:?}), and its outcome was there", is.reason, is.message));
+                    self.broken(format!(
+                        "{name} failed ({:?}: {:?}), and its outcome was there",
+                        is.reason, is.message
+                    ));
                 }
             }
             _ => {}
@@ -381,7 +399,11 @@ impl It {
         }
         for row in rows.values().filter(|row| row.status.phase != WorkloadPhase::Stopped) {
             let uid = row.uid();
-            let main = self.host.procs.values().any(|it| it.of.as_ref() == Some(&uid) && it.role == Role::Main && !it.is_zombie());
+            let main = self
+                .host
+                .procs
+                .values()
+                .any(|it| it.of.as_ref() == Some(&uid) && it.role == Role::Main && !it.is_zombie());
             if !alive(&uid) {
                 wrong.push(format!("{uid} is {:?} {:?} {:?}", row.status.phase, row.status.stage, row.status.cause));
             } else if !main {
@@ -396,7 +418,9 @@ impl It {
                 RunPhase::Running if !run.status.workload.as_ref().is_some_and(running) => {
                     wrong.push(format!("{name} is Running, and nothing works on it"));
                 }
-                RunPhase::Pending if !self.is_full() && !self.is_held(run) => wrong.push(format!("{name} is Pending, for no reason")),
+                RunPhase::Pending if !self.is_full() && !self.is_held(run) => {
+                    wrong.push(format!("{name} is Pending, for no reason"))
+                }
                 _ => {}
             }
         }
@@ -413,7 +437,11 @@ impl It {
 
     /// Whether a limit of the policy is reached.
     fn is_full(&self) -> bool {
-        let running = self.store.objects.values().filter(|it| matches!(it, AnyObject::StepRun(run) if run.status.phase == RunPhase::Running));
+        let running = self
+            .store
+            .objects
+            .values()
+            .filter(|it| matches!(it, AnyObject::StepRun(run) if run.status.phase == RunPhase::Running));
         running.count() >= 2
     }
 
@@ -426,18 +454,24 @@ impl It {
     /// All that is not at rest, for a message.
     pub fn in_words(&self) -> String {
         let objects = self.store.objects.values().filter(|it| it.is_active()).filter_map(|it| match it {
-            AnyObject::Job(job) => Some(format!("job {} {:?} {:?}", job.metadata.name, job.status.phase, job.status.reason)),
+            AnyObject::Job(job) => {
+                Some(format!("job {} {:?} {:?}", job.metadata.name, job.status.phase, job.status.reason))
+            }
             AnyObject::StepRun(run) => {
                 Some(format!("run {} {:?} {:?}", run.metadata.name, run.status.phase, run.status.workload))
             }
-            AnyObject::Workload(row) => {
-                Some(format!("row {} {:?} {:?} {:?}", row.metadata.uid, row.status.phase, row.status.stage, row.status.cause))
-            }
+            AnyObject::Workload(row) => Some(format!(
+                "row {} {:?} {:?} {:?}",
+                row.metadata.uid, row.status.phase, row.status.stage, row.status.cause
+            )),
             _ => None,
         });
         let processes = self.host.procs.values().filter(|it| it.of.is_some()).map(|it| {
             let state = if it.state == State::Running { String::new() } else { format!(" {:?}", it.state) };
-            format!("{} {} of {:?} below {}{state} user {} cg {:?} mark {:?}", it.id, it.command, it.of, it.parent, it.user, it.cgroup, it.mark)
+            format!(
+                "{} {} of {:?} below {}{state} user {} cg {:?} mark {:?}",
+                it.id, it.command, it.of, it.parent, it.user, it.cgroup, it.mark
+            )
         });
         objects.chain(processes).collect::<Vec<_>>().join("\n  ")
     }

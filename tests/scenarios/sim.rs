@@ -241,7 +241,10 @@ impl Sim {
             it.weather = it.weather.calm();
             it.gate_closed_until = 0;
             it.settle_people();
-            if it.host.controller.is_none() {
+            // One that runs below its own workload keeps that alive.
+            let parent = it.host.controller.and_then(|pid| it.host.procs.get(&pid)).map(|it| it.parent);
+            if parent != Some(3) {
+                it.controller_dies();
                 it.controller_starts();
             }
         });

@@ -40,6 +40,8 @@ pub struct Weather {
 
     // The controller.
     pub crash: f64,
+    /// A controller is started from inside one of its own trees.
+    pub below: f64,
     pub nested: f64,
     pub gate: f64,
     pub busy: f64,
@@ -85,6 +87,7 @@ impl Weather {
             terminals: rate(0.2, 0.8),
             garbage: rate(0.01, 0.05),
             crash: rate(0.004, 0.03),
+            below: rate(0.05, 0.3),
             nested: rate(0.05, 0.3),
             gate: rate(0.02, 0.1),
             busy: rate(0.01, 0.08),

@@ -34,7 +34,8 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
     if let Some(cgroups) = &host.cgroups {
         let inside: BTreeSet<_> = cgroups.procs(uid)?.unwrap_or_default().into_iter().collect();
         let spared = spare::move_out(host, cgroups, uid)?;
-        let killed = cgroups.kill(uid)?;
+        // A controller that was started from inside of the tree would end itself.
+        let killed = !inside.iter().any(|pid| never.selves.contains(pid)) && cgroups.kill(uid)?;
         if spared {
             cgroups.freeze(uid, false)?;
         }
