@@ -6,12 +6,14 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod check;
+mod reason;
 mod stages;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 pub use check::{Guard, Violation, check};
+pub use reason::Reason;
 pub use verdict::{Want, want};
 
 use crate::model::{
@@ -139,7 +141,7 @@ pub enum Line {
     /// Do this.
     Act(Action, String),
     /// Do nothing now, because of this; look again at this time, if one is given.
-    Held(String, Option<Time>),
+    Held(Reason, Option<Time>),
 }
 
 /// What would bring what is to what should be.
@@ -205,7 +207,7 @@ pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bound
         let line = match held_by_acts(acts.by_workload.get(uid), observed.look, now) {
             Some(held) => held,
             None => match unknown {
-                Some(why) => Line::Held(format!("the process table is unknown: {why}"), None),
+                Some(why) => Line::Held(format!("the process table is unknown: {why}").into(), None),
                 None => gated(judge(desired, &jobs, case), bounds),
             },
         };
@@ -243,14 +245,14 @@ fn sides<'a>(
 fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
     let act = act?;
     if let Some(doing) = act.in_flight {
-        return Some(Line::Held(format!("{doing} is under way"), None));
+        return Some(Line::Held(format!("{doing} is under way").into(), None));
     }
     if look <= act.ended_at_look {
         return Some(Line::Held("it was acted on after this look began".into(), Some(now)));
     }
     match (act.retry_at, &act.error) {
         (Some(at), Some(error)) if at > now => {
-            Some(Line::Held(format!("failed, to be tried again: {error}"), Some(at)))
+            Some(Line::Held(format!("failed, to be tried again: {error}").into(), Some(at)))
         }
         _ => None,
     }
@@ -260,7 +262,7 @@ fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
 fn gated(line: Line, bounds: &Bounds) -> Line {
     match (&line, &bounds.gate) {
         (Line::Act(action, reason), Reading::Unknown(why)) if action.is_ending() => {
-            Line::Held(format!("{} is held back until {why} ({reason})", action.as_str()), None)
+            Line::Held(format!("{} is held back until {why} ({reason})", action.as_str()).into(), None)
         }
         _ => line,
     }
@@ -297,7 +299,7 @@ fn hold_back_collisions(desired: &Snapshot, plan: &mut Plan) {
         let step = desired.workloads.get(&uid).and_then(|row| step_of(row));
         if let Some(before) = step.and_then(|step| ending.get(&step)) {
             let held = format!("the attempt before it is still being stopped (workload {before})");
-            plan.lines.insert(uid, Line::Held(held, None));
+            plan.lines.insert(uid, Line::Held(held.into(), None));
         }
     }
 }
