@@ -12,8 +12,6 @@ mod waiter;
 pub use cgroup::Cgroups;
 pub use children::{become_subreaper, peak_rss_of_children};
 pub use ended::ended;
-pub use process::{
-    ProcRef, boot_id, clock_ticks_per_second, effective_uid, page_size, self_and_ancestors, self_id, start_time,
-};
+pub use process::{ProcRef, boot_id, effective_uid, self_and_ancestors, self_id, start_time};
 pub use table::{Pass, Process, ProcessTable};
 pub use waiter::Waiter;
