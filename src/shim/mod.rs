@@ -4,7 +4,7 @@
 //! - The workload's stdin gets every whole line that the controller appended to `stdin`, once, in order, whether or not a
 //!   controller lives.
 //! - Whatever the workload's processes do to their parents, they stay below the shim; it collects them, and leaves only
-//!   when none is left.
+//!   when none is left. (macOS gives orphans to process 1 only: there it leaves when its own children have.)
 //! - The end of the main process is in `exit.json` before the shim leaves.
 //! - When the controller's lock has been free for the lease, it stops the workload and cleans up by itself.
 //! - Requests to end (SIGTERM, …) are for the workload, not for it.

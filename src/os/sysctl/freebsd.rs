@@ -1,7 +1,7 @@
 //! FreeBSD: `kern.proc`.
 
 use super::call;
-use super::row::{Row, text};
+use super::row::{List, Row, text};
 use crate::model::{Pid, ProcId, StartTime};
 use crate::os::arguments::Arguments;
 use nix::errno::Errno;
@@ -26,9 +26,10 @@ pub(super) fn boot_id() -> io::Result<String> {
     }
 }
 
-/// Every process.
-pub(super) fn all() -> io::Result<Vec<Row>> {
-    rows(&[libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_PROC])
+/// Every process. They are listed and read in one call, so none vanishes in between.
+pub(super) fn all() -> io::Result<List> {
+    let rows = rows(&[libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_PROC])?;
+    Ok(List { rows, vanished: 0 })
 }
 
 /// One process; `None`: there is none with this pid.

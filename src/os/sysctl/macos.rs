@@ -1,7 +1,7 @@
 //! macOS: libproc for processes, `KERN_PROCARGS2` for their arguments.
 
 use super::call;
-use super::row::{Row, text};
+use super::row::{List, Row, text};
 use crate::model::{Pid, ProcId, StartTime};
 use crate::os::arguments::Arguments;
 use nix::errno::Errno;
@@ -31,17 +31,18 @@ pub(super) fn boot_id() -> io::Result<String> {
 }
 
 /// Every process that this user may look at.
-pub(super) fn all() -> io::Result<Vec<Row>> {
-    let mut rows = Vec::new();
+pub(super) fn all() -> io::Result<List> {
+    let mut list = List::default();
     for pid in pids()?.into_iter().filter_map(Pid::new) {
         match one(pid) {
-            Ok(row) => rows.extend(row),
+            Ok(Some(row)) => list.rows.push(row),
+            Ok(None) => list.vanished += 1,
             // Another user's.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(rows)
+    Ok(list)
 }
 
 fn pids() -> io::Result<Vec<c_int>> {

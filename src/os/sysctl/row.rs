@@ -16,8 +16,17 @@ pub(super) struct Row {
     pub(super) comm: String,
 }
 
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct List {
+    pub(super) rows: Vec<Row>,
+    /// How many were listed, and had ended when they were read.
+    pub(super) vanished: usize,
+}
+
 /// The text in a field of fixed length, up to the first NUL byte if there is one.
 pub(super) fn text(field: &[c_char]) -> String {
-    let bytes: Vec<u8> = field.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0).collect();
+    let bytes: Vec<u8> =
+        field.iter().map(|byte| u8::from_ne_bytes(byte.to_ne_bytes())).take_while(|byte| *byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -9,7 +9,7 @@
 //! Apple's own hides it. A pass that fails says so: nothing is known then.
 
 use super::process::failed_on;
-use super::row::Row;
+use super::row::{List, Row};
 use super::{call, system};
 use crate::model::{Pid, ProcId};
 use crate::os::OsError;
@@ -97,14 +97,14 @@ impl ProcessTable {
 
     /// One pass over all processes. On an error the table is as incomplete as what could be read.
     pub fn refresh(&mut self) -> Result<Pass, OsError> {
-        let rows = system::all().map_err(|source| OsError::Read { path: call::PROCESS.into(), source })?;
+        let List { rows, mut vanished } =
+            system::all().map_err(|source| OsError::Read { path: call::PROCESS.into(), source })?;
         // We are there ourselves: a list without anybody is not a list.
         if rows.is_empty() {
             return Err(OsError::Form { path: call::PROCESS.into(), what: "it lists no process".into() });
         }
         let now = Instant::now();
         let mut before = std::mem::take(&mut self.processes);
-        let mut vanished = 0;
         for row in rows {
             let pid = row.id.pid;
             let known = before.get(&pid).is_some_and(|old| old.id == row.id).then(|| before.remove(&pid)).flatten();
