@@ -67,14 +67,6 @@ pub fn spawn_workload(command: &mut Command, cgroup: Option<&Path>) -> io::Resul
     command.spawn()
 }
 
-/// Makes this process the one that descendants are re-parented to.
-///
-/// # Errors
-/// The system refuses.
-pub fn become_subreaper() -> io::Result<()> {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
-}
-
 /// Ignores the signals that ask a process to end: a shim ends when its workload has.
 ///
 /// # Errors
