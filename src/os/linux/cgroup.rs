@@ -5,7 +5,7 @@
 //! other marks have to do.
 
 use super::process::is_gone;
-use super::table::status_number;
+use super::read::status_number;
 use crate::model::{InstanceId, Pid, WorkloadUid};
 use crate::os::{OsError, is_plain_name};
 use rustix::io::Errno;

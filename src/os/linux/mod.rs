@@ -2,9 +2,12 @@
 
 mod cgroup;
 mod ended;
+mod listing;
 mod process;
+mod read;
 mod stat;
 mod table;
+mod turns;
 
 pub use cgroup::Cgroups;
 pub use ended::ended;
