@@ -3,6 +3,7 @@
 mod cgroup;
 mod ended;
 mod listing;
+mod members;
 mod process;
 mod read;
 mod stat;
@@ -11,6 +12,7 @@ mod turns;
 
 pub use cgroup::Cgroups;
 pub use ended::ended;
+pub use members::CgroupMembers;
 pub use process::{
     ProcRef, boot_id, clock_ticks_per_second, effective_uid, page_size, self_and_ancestors, self_id, start_time,
 };
