@@ -15,6 +15,8 @@ pub(crate) mod testing;
 
 pub use error::*;
 #[cfg(target_os = "linux")]
+use linux::give_back_open_files;
+#[cfg(target_os = "linux")]
 pub use linux::*;
 pub use lock::{LockError, StateLock, lock_is_held};
 pub use spawn::{become_subreaper, ignore_requests_to_end, spawn_shim, spawn_workload};

@@ -239,7 +239,8 @@ fn a_look_at_our_own_trees_leads_to_nothing_that_rests_on_absence() {
     let residue = || SeenWorkload { cgroup: true, ..gone() };
     let orphans = || SeenWorkload { processes: vec![process(11, false)], ..alive() };
     let row = |phase, stage| Some(workload(WorkloadType::Script, phase, stage));
-    let cases: Vec<(&str, Option<JobPhase>, Option<Workload>, SeenWorkload, &str, bool)> = vec![
+    type Case = (&'static str, Option<JobPhase>, Option<Workload>, SeenWorkload, &'static str, bool);
+    let cases: Vec<Case> = vec![
         ("a start", running, row(Starting, None), gone(), "Start (job j is Running)", true),
         ("a clean-up", failed, row(Stopping, told), gone(), "Clean (no process of it is left)", true),
         ("the verdict before it", failed, row(Running, None), gone(), "Clean (unwanted: job j is Failed)", true),

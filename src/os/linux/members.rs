@@ -240,7 +240,8 @@ mod tests {
         let (mut second, held_second) = inside(&below);
         eventually("the second", || (scratch.read() == counts(2, 0)).then_some(()));
         drop((held_first, held_second));
-        (first.wait().unwrap(), second.wait().unwrap());
+        first.wait().unwrap();
+        second.wait().unwrap();
         // Removed and made anew: the open files are those of the old one.
         eventually("its removal", || scratch.0.cgroups.remove(&a).unwrap().then_some(()));
         assert!(scratch.0.open.contains_key("a"));
