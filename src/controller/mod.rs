@@ -432,7 +432,7 @@ impl Controller {
             !moving
         });
         let pass = self.passes.borrow().clone();
-        let plan_is_empty = pass.plan.actions().is_empty();
+        let plan_is_empty = pass.plan.actions().is_empty() && !pass.plan.wants_host;
         let read = self.directories.iter().all(|(_, reading)| reading.known().is_some());
         let ending = desired.workloads.values().any(|workload| workload.status.stage.is_some());
         at_rest && plan_is_empty && !ending && read && self.hands.idle()
