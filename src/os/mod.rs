@@ -28,6 +28,8 @@ use linux as system;
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 use sysctl as system;
 
+use system::give_back_open_files;
+
 pub use aim::{Held, Never};
 pub use error::*;
 pub use let_go::{KEPT_FORMAT, Keeper, Kept, keepers, register_keeper};

@@ -26,6 +26,9 @@ pub fn spawn_shim(exe: &Path, dir: &Path, mark: &str) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(crate::model::Pid::new) {
+        super::give_back_open_files(pid);
+    }
     // Somebody has to collect it, or it would stay a zombie for as long as we live.
     std::thread::Builder::new().name("collect".into()).stack_size(64 << 10).spawn(move || child.wait())?;
     Ok(())

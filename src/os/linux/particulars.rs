@@ -1,7 +1,7 @@
 //! What one process is at this moment, as far as it decides whether it may be signalled.
 
 use super::process::is_gone;
-use super::table::{mark_in, status_number};
+use super::read::{mark_in, status_number};
 use crate::model::Pid;
 use crate::os::OsError;
 use std::fs;
