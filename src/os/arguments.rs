@@ -1,7 +1,5 @@
 //! What macOS and FreeBSD tell of a process's arguments and environment, taken apart. Bytes to values: tested on every system.
 
-use super::MARK;
-
 /// Command line and environment of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Arguments {
@@ -28,14 +26,6 @@ impl Arguments {
         }
         let (command, environ) = strings.split_at_checked(end)?;
         Some(Arguments { command: command.to_vec(), environ: Some(environ.to_vec()) })
-    }
-
-    /// The value of [`MARK`] in the environment; the first, as `getenv` takes it.
-    pub(super) fn mark(&self) -> Option<String> {
-        self.environ.as_ref()?.split(|byte| *byte == 0).find_map(|entry| {
-            let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
-            String::from_utf8(value.to_vec()).ok()
-        })
     }
 }
 
@@ -79,22 +69,5 @@ mod tests {
         for count in [-1, i32::MIN, 3, i32::MAX] {
             assert_eq!(parsed(count, b"/bin/sh\0\0\0sh\0-c\0"), None, "{count} words");
         }
-    }
-
-    #[test]
-    fn an_environment_names_a_workload_in_one_variable_only() {
-        for (environ, mark) in [
-            (&b"A=1\0TENURE_WORKLOAD=i/w\0B=2\0"[..], Some("i/w")),
-            (b"A=1\0\0TENURE_WORKLOAD=i/w\0", Some("i/w")),
-            (b"TENURE_WORKLOAD=i/w\0TENURE_WORKLOAD=i/x\0", Some("i/w")),
-            (b"XTENURE_WORKLOAD=i/w\0A=TENURE_WORKLOAD=i/w\0", None),
-            (b"TENURE_WORKLOADS=i/w\0TENURE_WORKLOAD\0", None),
-            (b"TENURE_WORKLOAD=\xff\0", None),
-            (b"", None),
-        ] {
-            let arguments = Arguments { command: b"TENURE_WORKLOAD=i/no\0".to_vec(), environ: Some(environ.to_vec()) };
-            assert_eq!(arguments.mark().as_deref(), mark);
-        }
-        assert_eq!(Arguments { command: Vec::new(), environ: None }.mark(), None);
     }
 }

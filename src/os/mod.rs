@@ -8,8 +8,10 @@ mod aim;
 mod error;
 mod let_go;
 mod lock;
+mod mark;
 mod spawn;
 mod state_dir;
+mod values;
 
 #[cfg(any(not(target_os = "linux"), test))]
 mod arguments;
@@ -34,15 +36,11 @@ pub use aim::{Held, Never};
 pub use error::*;
 pub use let_go::{KEPT_FORMAT, Keeper, Kept, keepers, register_keeper};
 pub use lock::{LockError, StateLock, lock_is_held};
+pub use mark::{MARK, RUN_DIR};
 pub use spawn::{adopt_fd, forget_stdio, ignore_requests_to_end, spawn_shim, spawn_workload};
 pub use state_dir::*;
 pub use system::*;
-
-/// The environment variable that every process of a workload inherits: `<instance>/<workload uid>`.
-pub const MARK: &str = "TENURE_WORKLOAD";
-
-/// The environment variable that tells a workload's processes where its run directory is.
-pub const RUN_DIR: &str = "TENURE_RUN_DIR";
+pub use values::*;
 
 /// Whether a text can be the name of a directory of ours (an instance id, a workload's uid), and never a path of its own.
 pub fn is_plain_name(name: &str) -> bool {

@@ -6,6 +6,7 @@
 //! looks have to do.
 
 use crate::model::Pid;
+use crate::os::Heard;
 use nix::libc::{self, sock_filter, sock_fprog};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -37,15 +38,6 @@ const AT_GROUP: u32 = AT_PID + 4;
 /// Of a fork, next: the new thread, and its group.
 const AT_CHILD: u32 = AT_PID + 8;
 const AT_CHILD_GROUP: u32 = AT_PID + 12;
-
-/// Whose events ring.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// The end of these.
-    pub ends: BTreeSet<Pid>,
-    /// A fork of these.
-    pub forks: BTreeSet<Pid>,
-}
 
 /// A subscription, which ends when this is dropped.
 #[derive(Debug)]

@@ -18,12 +18,12 @@ mod waiter;
 
 pub use cgroup::{Cgroups, empty_cgroup, leave_cgroup};
 pub use children::{become_subreaper, peak_rss_of_children};
-pub use connector::{Connector, Heard};
+pub use connector::Connector;
 pub use ended::ended;
 pub(in crate::os) use limits::give_back_open_files;
 pub use limits::raise_open_files;
 pub use members::CgroupMembers;
-pub use particulars::{Particulars, particulars};
+pub use particulars::particulars;
 pub use process::{ProcRef, boot_id, effective_uid, self_and_ancestors, self_id, start_time};
 pub use table::{Pass, Process, ProcessTable};
 pub use waiter::Waiter;

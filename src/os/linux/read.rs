@@ -3,7 +3,7 @@
 use super::process::is_gone;
 use super::stat::Stat;
 use crate::model::Pid;
-use crate::os::{MARK, OsError};
+use crate::os::OsError;
 use rustix::fs::{CWD, Dir, Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
 use std::io;
@@ -167,35 +167,8 @@ fn gone_or_hidden<T>(source: io::Error, pid: Pid, path: &str) -> Result<Found<T>
     }
 }
 
-/// The value of [`MARK`] in an environment; the first, as `getenv` takes it.
-pub(super) fn mark_in(environ: &[u8]) -> Option<String> {
-    environ.split(|byte| *byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
-        String::from_utf8(value.to_vec()).ok()
-    })
-}
-
 /// The first number of a line of `/proc/PID/status`.
 pub(super) fn status_number(text: &[u8], key: &str) -> Option<u32> {
     let text = String::from_utf8_lossy(text);
     text.lines().find_map(|line| line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_environment_names_a_workload_in_one_variable_only() {
-        for (environ, mark) in [
-            (&b"A=1\0TENURE_WORKLOAD=i/w\0B=2\0"[..], Some("i/w")),
-            (b"TENURE_WORKLOAD=i/w\0TENURE_WORKLOAD=i/x\0", Some("i/w")),
-            (b"XTENURE_WORKLOAD=i/w\0A=TENURE_WORKLOAD=i/w\0", None),
-            (b"TENURE_WORKLOADS=i/w\0", None),
-            (b"TENURE_WORKLOAD=\xff\0", None),
-            (b"", None),
-        ] {
-            assert_eq!(mark_in(environ).as_deref(), mark);
-        }
-    }
 }

@@ -22,10 +22,11 @@ mod tests;
 
 use super::listing::{Listed, Listing};
 use super::process::{clock_ticks_per_second, page_size};
-use super::read::{Found, Home, mark_in, read_one, read_stat, status_number};
+use super::read::{Found, Home, read_one, read_stat, status_number};
 use super::turns::Turns;
 use crate::model::{Pid, ProcId};
 use crate::os::OsError;
+use crate::os::mark::mark_in;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 

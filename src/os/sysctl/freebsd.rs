@@ -15,6 +15,9 @@ pub(super) const BOOT_ID: &str = "kern.boottime";
 /// `TDF_SINTR` of `sys/proc.h`: the sleep of this thread can be interrupted by a signal.
 const INTERRUPTIBLE: libc::c_long = 0x8;
 
+/// `P_SYSTEM | P_KPROC` of `sys/proc.h`.
+const KERNEL: libc::c_long = 0x200 | 0x4;
+
 /// The system has no id of a boot, and its `kern.boottime` changes when the clock is set. What tells one boot from another, and
 /// is the same from its first to its last second, is when process 1 was started, in microseconds since boot. In a jail there
 /// is no process 1 to be seen: then it is the time of the boot, and setting the clock looks like another boot.
@@ -83,6 +86,7 @@ fn row(info: &libc::kinfo_proc, boot: i64) -> Option<Row> {
         id: ProcId { pid: Pid::new(info.ki_pid)?, start: StartTime(start) },
         parent: Pid::new(info.ki_ppid),
         user: info.ki_ruid,
+        is_system: info.ki_flag & KERNEL != 0,
         state: match info.ki_stat {
             libc::SZOMB => 'Z',
             libc::SSTOP => 'T',

@@ -83,6 +83,7 @@ pub(super) fn one(pid: Pid) -> io::Result<Option<Row>> {
         id: ProcId { pid, start: StartTime(start) },
         parent: i32::try_from(info.pbi_ppid).ok().and_then(Pid::new),
         user: info.pbi_ruid,
+        is_system: info.pbi_flags & SYSTEM != 0,
         // One that runs and one that sleeps are the same here: that is a matter of threads.
         state: match info.pbi_status {
             libc::SZOMB => 'Z',
@@ -101,6 +102,9 @@ pub(super) fn parent(pid: Pid) -> io::Result<Option<Pid>> {
     let info = unsafe { ask::<libc::proc_bsdshortinfo>(pid, libc::PROC_PIDT_SHORTBSDINFO, ZOMBIES_TOO) }?;
     Ok(info.and_then(|info| i32::try_from(info.pbsi_ppid).ok()).and_then(Pid::new))
 }
+
+/// `PROC_FLAG_SYSTEM` of `sys/proc_info.h`.
+const SYSTEM: u32 = 1;
 
 /// The argument of `proc_pidinfo` that lets it find processes that were not collected.
 const ZOMBIES_TOO: u64 = 1;

@@ -19,12 +19,15 @@
 mod call;
 mod cgroup;
 mod children;
+mod connector;
 mod ended;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
+mod limits;
 pub(super) mod lock;
 #[cfg(target_os = "macos")]
 mod macos;
+mod particulars;
 mod process;
 mod row;
 mod table;
@@ -35,9 +38,13 @@ use freebsd as system;
 #[cfg(target_os = "macos")]
 use macos as system;
 
-pub use cgroup::Cgroups;
+pub use cgroup::{CgroupMembers, Cgroups, empty_cgroup, leave_cgroup};
 pub use children::peak_rss_of_children;
+pub use connector::Connector;
 pub use ended::ended;
+pub(in crate::os) use limits::give_back_open_files;
+pub use limits::raise_open_files;
+pub use particulars::particulars;
 pub use process::{ProcRef, boot_id, effective_uid, self_and_ancestors, self_id, start_time};
 pub use system::become_subreaper;
 pub use table::{Pass, Process, ProcessTable};

@@ -103,7 +103,8 @@ impl ProcRef {
     }
 
     /// Sends it a signal; `false`: it had ended. By number, so its start time is read once more, and the signal is sent at once.
-    pub fn signal(&self, signal: Signal) -> Result<bool, OsError> {
+    /// Only [`crate::os::Held`] does this, once the never-rules were asked.
+    pub(in crate::os) fn signal(&self, signal: Signal) -> Result<bool, OsError> {
         if self.has_ended()? || start_time(self.id.pid)? != Some(self.id.start) {
             return Ok(false);
         }

@@ -10,6 +10,8 @@ pub(super) struct Row {
     pub(super) parent: Option<Pid>,
     /// The real uid.
     pub(super) user: u32,
+    /// Whether it is the kernel's own.
+    pub(super) is_system: bool,
     /// In Linux's letters: `R`, `S`, `D`, `T`, `Z`.
     pub(super) state: char,
     pub(super) rss_bytes: u64,

@@ -13,6 +13,7 @@ use super::row::{List, Row};
 use super::{call, system};
 use crate::model::{Pid, ProcId};
 use crate::os::OsError;
+use crate::os::mark::mark_in;
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -51,17 +52,12 @@ pub struct Process {
 impl Process {
     /// Its argument vector (its first 4 kB).
     pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
-        let cmdline = self.cmdline.strip_suffix(b"\0").unwrap_or(&self.cmdline);
-        cmdline.split(|byte| *byte == 0).filter(|_| !self.cmdline.is_empty())
+        words(&self.cmdline)
     }
 
     /// Its command line, words joined by spaces, or its name in brackets.
     pub fn command(&self) -> String {
-        if self.cmdline.is_empty() {
-            return format!("[{}]", self.comm);
-        }
-        let words: Vec<_> = self.argv().map(String::from_utf8_lossy).collect();
-        words.join(" ").trim_end().to_owned()
+        command(&self.cmdline, &self.comm)
     }
 
     /// Whether it has ended and only waits to be collected.
@@ -128,6 +124,37 @@ impl ProcessTable {
         self.processes.values()
     }
 
+    /// Those that have a mark, whosever it is.
+    pub fn marked(&self) -> impl Iterator<Item = &Process> {
+        self.iter().filter(|process| process.mark.is_some())
+    }
+
+    /// Those that had this parent when they were last read.
+    pub fn children(&self, parent: Pid) -> impl Iterator<Item = &Process> {
+        self.iter().filter(move |process| process.parent == Some(parent))
+    }
+
+    /// The process with this pid; one that no pass has listed yet is read now. `None`: there is none that can be read.
+    pub fn find(&mut self, pid: Pid) -> Result<Option<&Process>, OsError> {
+        if !self.processes.contains_key(&pid)
+            && let Some(row) = listed(pid)?
+            && let Some(process) = read(row, None, true, Instant::now())?
+        {
+            self.processes.insert(pid, process);
+        }
+        Ok(self.get(pid))
+    }
+
+    /// The children that a process has: those that the last pass listed, which was just now ([`catch_up`](Self::catch_up)).
+    pub fn children_now(&mut self, parent: Pid) -> Result<Vec<Pid>, OsError> {
+        Ok(self.children(parent).map(|child| child.id.pid).collect())
+    }
+
+    /// Brings descent up to date: a pass. There is no way to it that costs less.
+    pub fn catch_up(&mut self) -> Result<Pass, OsError> {
+        self.refresh()
+    }
+
     /// Reads one process afresh. `None`: it has ended, and leaves the table.
     pub fn again(&mut self, pid: Pid) -> Result<Option<&Process>, OsError> {
         let Some(before) = self.processes.remove(&pid) else { return Ok(None) };
@@ -147,8 +174,22 @@ impl ProcessTable {
     }
 }
 
+/// The words of a command line (each followed by a NUL byte), joined by spaces; of one without any, its name in brackets.
+pub(super) fn command(cmdline: &[u8], name: &str) -> String {
+    if cmdline.is_empty() {
+        return format!("[{name}]");
+    }
+    let words: Vec<_> = words(cmdline).map(String::from_utf8_lossy).collect();
+    words.join(" ").trim_end().to_owned()
+}
+
+fn words(cmdline: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
+    text.split(|byte| *byte == 0).filter(|_| !cmdline.is_empty())
+}
+
 /// One process as the list has it; `None`: it is not there, or not for us to see.
-fn listed(pid: Pid) -> Result<Option<Row>, OsError> {
+pub(super) fn listed(pid: Pid) -> Result<Option<Row>, OsError> {
     match system::one(pid) {
         Ok(row) => Ok(row),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
@@ -192,7 +233,7 @@ fn read(row: Row, before: Option<Process>, due: bool, now: Instant) -> Result<Op
     };
     process.environ_readable = arguments.environ.is_some();
     if arguments.environ.as_ref().is_some_and(|environ| !environ.is_empty()) {
-        process.mark = arguments.mark();
+        process.mark = arguments.environ.as_deref().and_then(mark_in);
     }
     process.cmdline = arguments.command;
     process.cmdline.truncate(MAX_COMMAND);
