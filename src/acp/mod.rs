@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - **Stateless.** What must be known after a restart is read back from two files: `stdin` (what we said, append-only) and
-//!   `stdout` (what the agent said). Request ids are made of run names, so a request whose id stands in `stdin` was sent, and is
+//!   `stdout` (what the agent said). Request ids are made of turn keys, so a request whose id stands in `stdin` was sent, and is
 //!   never sent again; a request of the agent without our answer in `stdin` is answered now.
 //! - **Level-triggered.** A driver is told what it should be doing ([`Wanted`]), not what to do. A turn that vanishes from it is
 //!   cancelled and its session closed. So the first `Wanted` that a driver is given must be complete.
@@ -37,7 +37,7 @@ use std::sync::Arc;
 /// One question to the agent, in a session of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// The run's name (`<job>.<step>.<attempt>`): the key. It is asked once, ever.
+    /// What tells its run from all others that this agent ever sees: the key. It is asked once, ever.
     pub run: String,
     /// What is asked, with everything replaced and appended.
     pub prompt: String,

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 /// No turn is remembered to have said more.
 pub(crate) const MOST_SAID_BYTES: usize = 16 * 1024 * 1024;
 
-/// The id of the handshake. The others are a prefix and a run name.
+/// The id of the handshake. The others are a prefix and a turn's key.
 const INITIALIZE: &str = "initialize";
 
 /// What both sides said so far.

@@ -30,7 +30,7 @@ pub(super) struct Adapters {
     links: BTreeMap<WorkloadUid, Link>,
     /// What the hands have asked to be closed.
     closing: Arc<Mutex<BTreeSet<WorkloadUid>>>,
-    /// Turns that could not even be put together: run name → why.
+    /// Turns that could not even be put together: turn → why.
     unready: BTreeMap<String, String>,
 }
 
@@ -150,7 +150,7 @@ impl Adapters {
             match self.turn(job, &flow, run) {
                 Some(Ok(turn)) => turns.push(turn),
                 Some(Err(why)) => {
-                    self.unready.insert(run.metadata.name.clone(), why);
+                    self.unready.insert(turn_of(run), why);
                 }
                 None => {}
             }
@@ -199,20 +199,25 @@ impl Adapters {
             }
         };
         let prompt = format!("{}{block}", flow::substitute(&text, &prompt_values));
-        let name = run.metadata.name.clone();
-        Some(Ok(Turn { run: name, prompt, cwd, allowed_paths, output_mode, model: agent.model.clone() }))
+        Some(Ok(Turn { run: turn_of(run), prompt, cwd, allowed_paths, output_mode, model: agent.model.clone() }))
     }
+}
+
+/// What the turn of a run is called towards its agent. A job may be deleted and come again under its name, and an agent that is
+/// shared outlives both: what it said to the one is not an answer to the other.
+pub fn turn_of(run: &StepRun) -> String {
+    format!("{}@{}", run.metadata.name, run.spec.job_uid)
 }
 
 impl Talk for Adapters {
     fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
-        let name = &run.metadata.name;
-        if let Some(why) = self.unready.get(name) {
+        let turn = turn_of(run);
+        if let Some(why) = self.unready.get(&turn) {
             let failure = crate::model::Failure { reason: "PromptMissing".into(), message: why.clone() };
             return Some(Outcome { result: Err(failure), usage: None, cost_usd: None, session: None });
         }
         let link = self.links.get(run.status.workload.as_ref()?)?;
-        match link.driver.progress().borrow().turns.get(name)? {
+        match link.driver.progress().borrow().turns.get(&turn)? {
             TurnState::Done(outcome) => Some(outcome.clone()),
             TurnState::Waiting | TurnState::InFlight => None,
         }
@@ -224,7 +229,7 @@ impl Talk for Adapters {
 
     fn session_of(&self, run: &StepRun) -> Option<String> {
         let link = self.links.get(run.status.workload.as_ref()?)?;
-        link.driver.progress().borrow().sessions.get(&run.metadata.name).cloned()
+        link.driver.progress().borrow().sessions.get(&turn_of(run)).cloned()
     }
 
     fn failed_start(&self, uid: &WorkloadUid) -> Option<String> {

@@ -137,7 +137,7 @@ pub fn plan_to_json(plan: &Plan) -> Value {
         .lines
         .iter()
         .filter_map(|(uid, line)| match line {
-            Line::Held(reason, _) => Some(json!({"key": uid, "reason": reason})),
+            Line::Held(reason, _) => Some(json!({"key": uid, "reason": reason.to_string()})),
             Line::Act(..) => None,
         })
         .collect();

@@ -141,8 +141,8 @@ impl<'a> JobTable<'a> {
     }
 
     /// A job.
-    pub fn job(&self, uid: &JobUid) -> Option<&'a Job> {
-        self.0.get(uid.as_str()).map(|(job, _)| &***job)
+    pub fn job(&self, uid: &JobUid) -> Option<&'a Arc<Job>> {
+        self.0.get(uid.as_str()).map(|(job, _)| *job)
     }
 
     /// The run of this name of a job that exists.

@@ -6,16 +6,18 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod check;
+mod reason;
 mod stages;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 pub use check::{Guard, Violation, check};
+pub use reason::Reason;
 pub use verdict::{Want, want};
 
 use crate::model::{
-    Cause, JobTable, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time,
+    Breadth, Cause, JobTable, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time,
     Workload, WorkloadUid,
 };
 use std::cmp::Ordering;
@@ -141,7 +143,7 @@ pub enum Line {
     /// Do this.
     Act(Action, String),
     /// Do nothing now, because of this; look again at this time, if one is given.
-    Held(String, Option<Time>),
+    Held(Reason, Option<Time>),
 }
 
 /// What would bring what is to what should be.
@@ -151,6 +153,8 @@ pub struct Plan {
     pub lines: BTreeMap<WorkloadUid, Line>,
     /// When the next pass is due even if nothing happens.
     pub wake_at: Option<Time>,
+    /// Something waits for a look at the whole host.
+    pub wants_host: bool,
 }
 
 impl Plan {
@@ -174,6 +178,17 @@ pub(crate) struct Case<'a> {
     pub(crate) seen: &'a SeenWorkload,
     pub(crate) bounds: &'a Bounds,
     pub(crate) now: Time,
+}
+
+impl Action {
+    /// Whether it is right only if nothing more is there than what was seen.
+    fn needs_absence(&self, seen: &SeenWorkload) -> bool {
+        match self {
+            Action::Start | Action::Clean | Action::Stop { stage: Stage::Clean, .. } => true,
+            Action::Adopt => seen.processes.is_empty(),
+            Action::NoteRunning { .. } | Action::Condemn { .. } | Action::Stop { .. } | Action::Send { .. } => false,
+        }
+    }
 }
 
 impl Case<'_> {
@@ -216,8 +231,8 @@ pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bound
         let line = match held_by_acts(acts.by_workload.get(uid), observed.look, now) {
             Some(held) => held,
             None => match unknown {
-                Some(why) => Line::Held(format!("the process table is unknown: {why}"), None),
-                None => gated(judge(desired, &jobs, case), bounds),
+                Some(why) => Line::Held(format!("the process table is unknown: {why}").into(), None),
+                None => narrowed(gated(judge(desired, &jobs, case), bounds), case, observed.breadth, &mut plan),
             },
         };
         if let Line::Held(_, Some(at)) = &line {
@@ -254,14 +269,14 @@ fn sides<'a>(
 fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
     let act = act?;
     if let Some(doing) = act.in_flight {
-        return Some(Line::Held(format!("{doing} is under way"), None));
+        return Some(Line::Held(format!("{doing} is under way").into(), None));
     }
     if look <= act.ended_at_look {
         return Some(Line::Held("it was acted on after this look began".into(), Some(now)));
     }
     match (act.retry_at, &act.error) {
         (Some(at), Some(error)) if at > now => {
-            Some(Line::Held(format!("failed, to be tried again: {error}"), Some(at)))
+            Some(Line::Held(format!("failed, to be tried again: {error}").into(), Some(at)))
         }
         _ => None,
     }
@@ -271,9 +286,21 @@ fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
 fn gated(line: Line, bounds: &Bounds) -> Line {
     match (&line, &bounds.gate) {
         (Line::Act(action, reason), Reading::Unknown(why)) if action.is_ending() => {
-            Line::Held(format!("{} is held back until {why} ({reason})", action.as_str()), None)
+            Line::Held(format!("{} is held back until {why} ({reason})", action.as_str()).into(), None)
         }
         _ => line,
+    }
+}
+
+/// A look at our own trees proves that something is there, or has ended; never that nothing is.
+fn narrowed(line: Line, case: Case<'_>, breadth: Breadth, plan: &mut Plan) -> Line {
+    match (breadth, &line) {
+        (Breadth::Own, Line::Act(action, reason)) if action.needs_absence(case.seen) => {
+            plan.wants_host = true;
+            let word = action.as_str();
+            Line::Held(format!("{word} ({reason}); a look at the whole host follows").into(), Some(case.now))
+        }
+        (Breadth::Own | Breadth::Host, _) => line,
     }
 }
 
@@ -308,7 +335,7 @@ fn hold_back_collisions(desired: &Snapshot, plan: &mut Plan) {
         let step = desired.workloads.get(&uid).and_then(|row| step_of(row));
         if let Some(before) = step.and_then(|step| ending.get(&step)) {
             let held = format!("the attempt before it is still being stopped (workload {before})");
-            plan.lines.insert(uid, Line::Held(held, None));
+            plan.lines.insert(uid, Line::Held(held.into(), None));
         }
     }
 }

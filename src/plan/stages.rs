@@ -1,7 +1,9 @@
 //! What follows for a row, by its phase and stage and by what was seen: the whole life of a workload on one screen.
 
-use super::{Action, Case, Line, Want};
-use crate::model::{Cause, SeenWorkload, Span, Stage, Time, Workload, WorkloadPhase, WorkloadType};
+use super::reason::needs;
+use super::{Action, Case, Line, Reason, Want};
+use crate::model::{Cause, Job, SeenWorkload, Span, Stage, Time, Workload, WorkloadPhase, WorkloadType};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How soon a look follows when something is about to become visible by itself.
@@ -17,8 +19,8 @@ const KILL_DELAY_CAP: Duration = Duration::from_secs(30);
 /// The line of a row.
 pub(super) fn with_row(row: &Workload, want: &Want, case: Case<'_>) -> Line {
     match (row.status.phase, row.status.stage, want) {
-        (WorkloadPhase::Starting, None, Want::Yes(why)) => starting(case.seen, why),
-        (WorkloadPhase::Running, None, Want::Yes(why)) => running(row, case, why),
+        (WorkloadPhase::Starting, None, Want::Yes(job)) => starting(case.seen, job),
+        (WorkloadPhase::Running, None, Want::Yes(job)) => running(row, case, job),
         (WorkloadPhase::Starting | WorkloadPhase::Running, None, Want::No(cause, why)) => {
             begin_stop(row, case, *cause, why)
         }
@@ -38,7 +40,7 @@ fn message_of(row: &Workload) -> String {
     row.status.message.clone().unwrap_or_else(|| cause_of(row).as_str().into())
 }
 
-fn starting(seen: &SeenWorkload, why: &str) -> Line {
+fn starting(seen: &SeenWorkload, job: &Arc<Job>) -> Line {
     match (&seen.shim, &seen.exit, &seen.unreadable, seen.living_shim()) {
         (Some(shim), _, _, _) => {
             Line::Act(Action::NoteRunning { shim: shim.shim, child: shim.child }, "its shim has started".into())
@@ -52,12 +54,12 @@ fn starting(seen: &SeenWorkload, why: &str) -> Line {
             Action::Condemn { cause: Cause::StartFailed, message: what.clone() },
             "its shim's report cannot be read".into(),
         ),
-        (None, None, None, Some(shim)) => Line::Held(format!("its shim {} is about to report", shim.id), None),
-        (None, None, None, None) => Line::Act(Action::Start, why.to_owned()),
+        (None, None, None, Some(shim)) => Line::Held(format!("its shim {} is about to report", shim.id).into(), None),
+        (None, None, None, None) => Line::Act(Action::Start, needs(job)),
     }
 }
 
-fn running(row: &Workload, case: Case<'_>, why: &str) -> Line {
+fn running(row: &Workload, case: Case<'_>, job: &Arc<Job>) -> Line {
     let seen = case.seen;
     match (&seen.exit, seen.living_shim()) {
         // A script's end is an outcome, which the jobs are settled with first; what comes here has no run to tell.
@@ -72,7 +74,7 @@ fn running(row: &Workload, case: Case<'_>, why: &str) -> Line {
         (None, Some(_)) => {
             let child_alive = row.status.pid.is_none_or(|pid| seen.members().any(|process| process.id.pid == pid));
             let soon = (!child_alive).then(|| case.now.after(SOON));
-            Line::Held(format!("wanted: {why}"), soon)
+            Line::Held(Reason::Wanted(job.clone()), soon)
         }
     }
 }
@@ -151,7 +153,7 @@ fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
     };
     let wait = |deadline: Time| {
         let who = if members == 0 { "its shim".to_owned() } else { format!("{members} processes") };
-        Line::Held(format!("{}: {who} left{}", stage.as_str(), stuck(case)), Some(deadline))
+        Line::Held(format!("{}: {who} left{}", stage.as_str(), stuck(case)).into(), Some(deadline))
     };
     match stage {
         Stage::Ask { sent: false, .. } | Stage::Terminate { sent: false, .. } | Stage::Kill { sent: false, .. } => {

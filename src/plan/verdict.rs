@@ -2,12 +2,13 @@
 
 use super::{Action, Case, Line};
 use crate::model::{Cause, Job, JobTable, Owner, Snapshot, Workload, WorkloadPhase, WorkloadUid};
+use std::sync::Arc;
 
 /// Whether a workload is entitled to its processes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Want {
-    /// An owner needs it: which, in words.
-    Yes(String),
+    /// This owner needs it.
+    Yes(Arc<Job>),
     /// Nobody does: why, in words.
     No(Cause, String),
 }
@@ -29,18 +30,18 @@ pub(super) fn want_of(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -
     if let Some(no) = let_go(row, desired, jobs) {
         return no;
     }
-    Want::Yes(format!("job {} is {}", living.metadata.name, living.status.phase.as_str()))
+    Want::Yes(living.clone())
 }
 
 /// An owner that is entitled to processes, or why there is none.
-fn living_owner<'a>(row: &Workload, jobs: &JobTable<'a>) -> Result<&'a Job, Want> {
+fn living_owner<'a>(row: &Workload, jobs: &JobTable<'a>) -> Result<&'a Arc<Job>, Want> {
     let job_of = |owner: &Owner| jobs.job(&owner.uid);
-    let living = |job: &&Job| !job.status.phase.is_terminal() && !is_deleted(job);
+    let living = |job: &&Arc<Job>| !job.status.phase.is_terminal() && !is_deleted(job);
     if let Some(job) = row.spec.owners.iter().filter_map(job_of).find(living) {
         return Ok(job);
     }
     let owners: Vec<_> = row.spec.owners.iter().map(|owner| (owner, job_of(owner))).collect();
-    let missing = owners.is_empty() || owners.iter().any(|(_, job)| job.is_none_or(is_deleted));
+    let missing = owners.is_empty() || owners.iter().any(|(_, job)| job.is_none_or(|job| is_deleted(job)));
     let words: Vec<String> = owners
         .iter()
         .map(|(owner, job)| match job {
@@ -95,10 +96,10 @@ pub(super) fn without_row(case: Case<'_>) -> Line {
     let residue = case.seen.run_dir || case.seen.cgroup;
     let let_go = case.seen.let_go.len();
     match (living, case.seen.processes.len(), residue) {
-        (0, 0, false) if let_go > 0 => Line::Held(format!("{let_go} let go by `tenure detach`"), None),
+        (0, 0, false) if let_go > 0 => Line::Held(format!("{let_go} let go by `tenure detach`").into(), None),
         (0, 0, false) => Line::Held("nothing of it is there".into(), None),
         (0, protected, _) if protected > 0 => {
-            Line::Held(format!("{protected} processes of it match a `protect` pattern: let go"), None)
+            Line::Held(format!("{protected} processes of it match a `protect` pattern: let go").into(), None)
         }
         (0, _, true) => Line::Act(Action::Adopt, "it has no row, and left something behind".into()),
         (living, _, _) => Line::Act(Action::Adopt, format!("it has no row, and {living} living processes")),

@@ -5,7 +5,7 @@ use crate::host::Said;
 use crate::sim::{It, Sim};
 use std::collections::BTreeSet;
 use tenure::acp::TerminalWanted;
-use tenure::controller::Talk;
+use tenure::controller::{Talk, turn_of};
 use tenure::model::{
     Exit, Failure, Observed, Outcome, Reading, RunPhase, Snapshot, Stage, StepRun, Workload, WorkloadPhase,
     WorkloadType, WorkloadUid,
@@ -55,7 +55,7 @@ impl Sim {
             let runs = desired.all_runs();
             let turns: BTreeSet<String> = runs
                 .filter(|run| run.status.workload.as_ref() == Some(uid) && run.status.phase == RunPhase::Running)
-                .map(|run| run.metadata.name.clone())
+                .map(turn_of)
                 .collect();
             self.moves("before a driver speaks");
             self.with(|it| it.drive(uid, row, &turns));
@@ -116,9 +116,10 @@ impl It {
 impl Talk for Voices<'_> {
     fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
         let uid = run.status.workload.as_ref()?;
+        let turn = turn_of(run);
         self.0.with(|it| {
             it.heard(uid).iter().find_map(|(_, said)| match said {
-                Said::Answer(of, outcome) if *of == run.metadata.name => Some(outcome.clone()),
+                Said::Answer(of, outcome) if *of == turn => Some(outcome.clone()),
                 _ => None,
             })
         })
@@ -138,7 +139,7 @@ impl Talk for Voices<'_> {
         let uid = run.status.workload.as_ref()?;
         self.0.with(|it| {
             it.mind.links.get(uid)?;
-            let asked = it.host.files(uid)?.asked.contains_key(&run.metadata.name);
+            let asked = it.host.files(uid)?.asked.contains_key(&turn_of(run));
             asked.then(|| format!("s-{}", run.metadata.name))
         })
     }

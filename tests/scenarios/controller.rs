@@ -11,14 +11,14 @@ use std::sync::Arc;
 use tenure::act::{self, ActError, Aim};
 use tenure::controller::{Decision, Flows, Send, World, decide};
 use tenure::model::{
-    AnyObject, Kind, Observed, Pid, ProcId, Reading, SeenWorkload, Snapshot, Stage, Time, WorkloadUid,
+    AnyObject, Breadth, Kind, Observed, Pid, ProcId, Reading, SeenWorkload, Snapshot, Stage, Time, Workload,
+    WorkloadPhase, WorkloadUid,
 };
 use tenure::os::StateDir;
 use tenure::plan::{Action, Acts, Bounds};
 use tenure::store::{StoreError, Txn};
 
 /// What a controller forgets when it dies.
-#[derive(Default)]
 pub struct Mind {
     pub acts: Acts,
     pub pending: Vec<(WorkloadUid, Deed)>,
@@ -26,8 +26,32 @@ pub struct Mind {
     pub links: BTreeMap<WorkloadUid, Link>,
     pub closing: BTreeSet<WorkloadUid>,
     pub looks: u64,
+    /// Who was found by the last look, if it was completed.
+    pub known: Option<BTreeSet<ProcId>>,
+    /// Something waits for a look at the whole host.
+    pub wants_host: bool,
+    /// The shims that are listened to.
+    shims: BTreeSet<ProcId>,
     pub passing: bool,
     pub depth: u32,
+}
+
+impl Default for Mind {
+    fn default() -> Mind {
+        Mind {
+            acts: Acts::default(),
+            pending: Vec::new(),
+            flows: None,
+            links: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            looks: 0,
+            known: None,
+            wants_host: true,
+            shims: BTreeSet::new(),
+            passing: false,
+            depth: 0,
+        }
+    }
 }
 
 /// What an act does.
@@ -115,10 +139,13 @@ impl Sim {
     fn try_pass(self: &Arc<Sim>) -> Result<Option<Option<i64>>, String> {
         let hand = Hand(self.clone());
         let (now, number) = self.with(|it| (Time(it.host.now), it.mind.looks));
-        let interested = hand.read().map_err(|error| error.to_string())?.workloads.keys().cloned().collect();
+        let before = hand.read().map_err(|error| error.to_string())?;
+        let interested = before.workloads.keys().cloned().collect();
+        let breadth = self.with(|it| it.breadth(&before));
         self.meanwhile("before a look");
         let begun = self.with(|it| it.host.now);
-        let (observed, settled) = look(self, number, now, &interested);
+        let (observed, settled) = look(self, breadth, number, now, &interested);
+        self.with(|it| it.mind.wants_host = false);
         self.meanwhile("between look and reading");
         let desired = hand.read().map_err(|error| error.to_string())?;
         let mut flows = self.with(|it| it.mind.flows.take()).unwrap_or_default();
@@ -157,6 +184,8 @@ impl Sim {
             Decision::Act(plan) => {
                 let wake = [plan.wake_at, decided.wake_jobs].into_iter().flatten().min();
                 self.with(|it| {
+                    it.mind.wants_host |= plan.wants_host;
+                    it.listen(&observed);
                     let mut busy = false;
                     for (uid, action, reason) in plan.actions() {
                         busy = true;
@@ -283,12 +312,40 @@ impl It {
         self.mind.pending.push((uid.clone(), deed));
     }
 
+    /// As `Controller::breadth`. That a shim has ended is told by its pidfd; in a storm the news may be late.
+    fn breadth(&mut self, desired: &Snapshot) -> Breadth {
+        let lost = self.weather.lost_wakes;
+        let news = !self.chance(lost);
+        let ended: Vec<ProcId> =
+            self.mind.shims.iter().copied().filter(|id| news && !self.host.is_alive(*id)).collect();
+        for id in ended {
+            self.mind.shims.remove(&id);
+            self.mind.wants_host = true;
+        }
+        let moving = |row: &Workload| row.status.stage.is_some() || row.status.phase != WorkloadPhase::Running;
+        let at_rest = !desired.workloads.values().any(|row| moving(row));
+        let own = self.host.has_cgroups && at_rest && !self.mind.wants_host;
+        if own { Breadth::Own } else { Breadth::Host }
+    }
+
+    fn listen(&mut self, observed: &Observed) {
+        let Reading::Known(trees) = &observed.workloads else { return };
+        let shims = trees.values().flat_map(|tree| &tree.processes).filter(|it| it.is_shim).map(|it| it.id);
+        self.mind.shims = shims.collect();
+    }
+
     fn forget(&mut self, desired: &Snapshot, observed: &Observed) {
         if let Reading::Known(trees) = &observed.workloads {
             self.mind.acts.by_workload.retain(|uid, act| {
                 act.in_flight.is_some() || desired.workloads.contains_key(uid) || trees.contains_key(uid)
             });
         }
+    }
+
+    /// The regular look, whatever else happens: everything is looked at.
+    pub fn resync(&mut self) {
+        self.mind.wants_host = true;
+        self.tidy();
     }
 
     /// Removes what jobs that are no more have left, as `controller::tidy` does.

@@ -181,7 +181,7 @@ impl Edge for Hand {
         }
         self.0.with(|it| {
             it.say(|| format!("{uid} is cleaned up"));
-            it.to_the_logs(uid);
+            it.move_to_logs(uid);
         });
         self.0.meanwhile("after a clean-up");
         Ok(self.0.with(|it| it.host.log_dirs.get(uid).and_then(|files| files.exit.clone())))

@@ -1,10 +1,12 @@
 //! One look at the simulated host, with the promises of `observe`, and no more than those: things go on happening while it
 //! is taken.
 
-use crate::host::{Files, OURS, Proc};
+use crate::host::{Files, Host, OURS, Proc};
 use crate::sim::Sim;
 use std::collections::{BTreeMap, BTreeSet};
-use tenure::model::{Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, ShimSeen, Time, WorkloadUid};
+use tenure::model::{
+    Breadth, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, ShimSeen, Time, WorkloadUid,
+};
 
 /// As in `observe`.
 const MAX_PASSES: usize = 6;
@@ -12,12 +14,21 @@ const MAX_PASSES: usize = 6;
 type Seen = BTreeMap<WorkloadUid, SeenWorkload>;
 
 /// Looks. The second value: whether the table held still in the end.
-pub fn look(sim: &Sim, number: u64, now: Time, interested: &BTreeSet<WorkloadUid>) -> (Observed, bool) {
+pub fn look(
+    sim: &Sim,
+    breadth: Breadth,
+    number: u64,
+    now: Time,
+    interested: &BTreeSet<WorkloadUid>,
+) -> (Observed, bool) {
+    // What it adds to is the last look at the whole host.
+    let breadth = if sim.with(|it| it.mind.known.is_some()) { breadth } else { Breadth::Host };
     let unknown = sim.with(|it| it.chance(it.weather.blind));
     let boot_id = sim.with(|it| it.host.boot_id());
-    let observed = |workloads| Observed { look: number, as_of: now, boot_id, workloads };
+    let observed = |workloads| Observed { look: number, as_of: now, breadth, boot_id, workloads };
     if unknown {
         sim.note(|| format!("look {number}: /proc cannot be read"));
+        sim.with(|it| it.mind.known = None);
         return (observed(Reading::Unknown("/proc cannot be read".into())), true);
     }
     let mut seen = Seen::new();
@@ -31,7 +42,7 @@ pub fn look(sim: &Sim, number: u64, now: Time, interested: &BTreeSet<WorkloadUid
     let mut settled = false;
     for _ in 0..MAX_PASSES {
         sim.moves("in a look");
-        settled = processes(sim, &mut seen);
+        settled = processes(sim, breadth, &mut seen);
         if settled {
             break;
         }
@@ -39,7 +50,7 @@ pub fn look(sim: &Sim, number: u64, now: Time, interested: &BTreeSet<WorkloadUid
     sim.moves("before ends are read");
     ends(sim, &mut seen, interested);
     seen.retain(|_, workload| *workload != SeenWorkload::default());
-    sim.note(|| format!("look {number}: {}", in_words(&seen)));
+    sim.note(|| format!("look {number} ({breadth:?}): {}", in_words(&seen)));
     (observed(Reading::Known(seen)), settled)
 }
 
@@ -81,14 +92,17 @@ fn written<'a>(seen: &'a Seen, uid: &WorkloadUid, boot: &tenure::model::BootId) 
 }
 
 /// One pass over the processes. False: something ended in the meantime.
-fn processes(sim: &Sim, seen: &mut Seen) -> bool {
+fn processes(sim: &Sim, breadth: Breadth, seen: &mut Seen) -> bool {
     for workload in seen.values_mut() {
         workload.processes.clear();
         workload.cgroup = false;
     }
     let mut settled = true;
     // The list of pids first, then each of them: between two of them anything may happen.
-    let pids: Vec<i32> = sim.with(|it| it.host.procs.keys().copied().collect());
+    let pids: Vec<i32> = match breadth {
+        Breadth::Host => sim.with(|it| it.host.procs.keys().copied().collect()),
+        Breadth::Own => sim.with(|it| own(&it.host, it.mind.known.iter().flatten(), seen)),
+    };
     let mut table: BTreeMap<i32, Proc> = BTreeMap::new();
     let cut = sim.with(|it| it.rng.usize(0..=pids.len() * 3));
     for (place, pid) in pids.iter().enumerate() {
@@ -132,6 +146,7 @@ fn processes(sim: &Sim, seen: &mut Seen) -> bool {
         }
         sim.moves("while members are read again");
     };
+    sim.with(|it| it.mind.known = Some(members.keys().map(|(_, pid)| table[pid].id).collect()));
     for ((uid, pid), marks) in members {
         let process = &table[&pid];
         if process.is_zombie() {
@@ -155,6 +170,24 @@ fn processes(sim: &Sim, seen: &mut Seen) -> bool {
         seen.entry(uid).or_default().processes.push(seen_process);
     }
     settled
+}
+
+/// Whom a look at what is ours reads: who is known, who is in our cgroups, the shims, and what those of them forked that are
+/// in no cgroup of ours.
+fn own<'a>(host: &Host, known: impl Iterator<Item = &'a ProcId>, seen: &Seen) -> Vec<i32> {
+    let mut found: BTreeSet<i32> = known.filter(|id| host.get(**id).is_some()).map(|id| id.pid.get()).collect();
+    let ours = |uid: &WorkloadUid| host.cgroups.contains(uid);
+    found.extend(host.procs.values().filter(|it| it.cgroup.as_ref().is_some_and(ours)).map(|it| it.id.pid.get()));
+    found.extend(seen.keys().filter_map(|uid| written(seen, uid, &host.boot_id())).map(|shim| shim.shim.pid.get()));
+    loop {
+        let before = found.len();
+        let parents: BTreeSet<i32> =
+            found.iter().copied().filter(|pid| host.procs.get(pid).is_some_and(|it| it.cgroup.is_none())).collect();
+        found.extend(host.procs.values().filter(|it| parents.contains(&it.parent)).map(|it| it.id.pid.get()));
+        if found.len() == before {
+            return found.into_iter().filter(|pid| host.procs.contains_key(pid)).collect();
+        }
+    }
 }
 
 /// As the shim's argument vector shows it.

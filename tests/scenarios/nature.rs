@@ -303,7 +303,7 @@ impl It {
                     self.ask_for_terminal(&uid, run);
                 }
             }
-            if (files.eof || files.closing) && !nature.ignores_eof && !self.host.procs[&pid].ends_at.is_some() {
+            if (files.eof || files.closing) && !nature.ignores_eof && self.host.procs[&pid].ends_at.is_none() {
                 let at = now + nature.slow_ms;
                 self.with_proc(pid, |it| it.ends_at = Some(at));
             }

@@ -6,7 +6,7 @@ use crate::memory::{Change, Memory};
 use crate::sim::{Counts, It};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
-use tenure::controller::Decision;
+use tenure::controller::{Decision, turn_of};
 use tenure::model::{
     AnyObject, Cause, Job, Kind, RunPhase, Stage, StepRun, Time, Workload, WorkloadPhase, WorkloadType, WorkloadUid,
 };
@@ -125,7 +125,7 @@ impl It {
             (_, Role::Controller | Role::Ancestor) => Some("the controller, or above it".to_owned()),
             (_, Role::Bystander) => Some("a bystander".to_owned()),
             (_, Role::Foreign) => Some("another instance's".to_owned()),
-            (of, _) if of.as_ref() != Some(uid) => Some(format!("of {of:?}")),
+            (of, _) if of.as_ref() != Some(uid) && !self.has_gone_over(&process, uid) => Some(format!("of {of:?}")),
             _ if process.is_protected() && process.protected_at <= held_at => Some("protected".to_owned()),
             _ if self.host.user != 0 && process.user != self.host.user && process.cgroup.is_none() => {
                 Some("another user's".to_owned())
@@ -137,14 +137,22 @@ impl It {
             self.broken(format!("{signal} for {uid} reaches {}, which is {whose}", process.id));
         }
         let stage = row_of(&self.store, uid).and_then(|row| row.status.stage);
-        let on_record = match (signal, stage) {
-            (Signal::SIGKILL, Some(Stage::Kill { .. })) => true,
-            (Signal::SIGTERM | Signal::SIGCONT, Some(Stage::Terminate { .. })) => true,
-            _ => false,
-        };
+        let on_record = matches!(
+            (signal, stage),
+            (Signal::SIGKILL, Some(Stage::Kill { .. }))
+                | (Signal::SIGTERM | Signal::SIGCONT, Some(Stage::Terminate { .. }))
+        );
         if !on_record {
             self.broken(format!("{signal} to {} of {uid}, and its row says {stage:?}", process.id));
         }
+    }
+
+    /// Whether a process has lost all marks of its own workload, and has those of this one: what was started by a controller
+    /// that runs inside of a tree is below the shim of that one in the end.
+    fn has_gone_over(&self, process: &Proc, uid: &WorkloadUid) -> bool {
+        let pid = process.id.pid.get();
+        let own = process.of.as_ref().is_some_and(|of| self.host.marked(of).contains(&pid));
+        !own && self.host.marked(uid).contains(&pid)
     }
 
     /// What a pass came to.
@@ -301,8 +309,9 @@ impl It {
         }
         let Some(uid) = was.workload.as_ref().filter(|_| was.phase == RunPhase::Running) else { return };
         let files = self.host.files(uid).cloned().unwrap_or_default();
+        let turn = turn_of(after);
         let answer = files.said.iter().find_map(|(at, said)| match said {
-            Said::Answer(run, outcome) if run == name => Some((*at, outcome.clone())),
+            Said::Answer(run, outcome) if *run == turn => Some((*at, outcome.clone())),
             _ => None,
         });
         match is.phase {

@@ -182,7 +182,7 @@ impl It {
             if self.host.cgroup_is_empty(uid) {
                 self.host.cgroups.remove(uid);
             }
-            self.to_the_logs(uid);
+            self.move_to_logs(uid);
             return self.leave(pid);
         }
         for member in members {
@@ -202,7 +202,7 @@ impl It {
     }
 
     /// The run directory becomes the log directory.
-    pub fn to_the_logs(&mut self, uid: &WorkloadUid) {
+    pub fn move_to_logs(&mut self, uid: &WorkloadUid) {
         if let Some(mut files) = self.host.run_dirs.remove(uid) {
             (files.spec, files.lock, files.shim, files.eof) = (false, None, None, false);
             self.host.log_dirs.insert(uid.clone(), files);

@@ -223,7 +223,7 @@ impl Sim {
                 let ms = self.with(|it| it.rng.i64(0..500));
                 self.with(|it| it.tick(ms));
             }
-            _ => self.with(|it| it.tidy()),
+            _ => self.with(|it| it.resync()),
         }
     }
 
@@ -262,7 +262,7 @@ impl Sim {
                 let ms = at.into_iter().chain(changes).min().map_or(10_000, |at| (at - it.host.now).clamp(1, 10_000));
                 it.tick(ms);
                 if ms >= 10_000 || quiet > 0 {
-                    it.tidy();
+                    it.resync();
                 }
                 changes.is_some()
             });

@@ -47,6 +47,8 @@ pub struct Weather {
     pub busy: f64,
     pub disk_full: f64,
     pub late_reader: f64,
+    /// That a shim has ended is told late.
+    pub lost_wakes: f64,
 
     // People.
     pub people: f64,
@@ -93,6 +95,7 @@ impl Weather {
             busy: rate(0.01, 0.08),
             disk_full: rate(0.02, 0.1),
             late_reader: rate(0.2, 0.7),
+            lost_wakes: rate(0.3, 1.0),
             people: rate(0.02, 0.1),
             cancels: rate(0.3, 1.0),
             deletes: rate(0.2, 1.0),
