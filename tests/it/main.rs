@@ -7,4 +7,5 @@ mod directory;
 mod large;
 mod letting_go;
 mod manners;
+mod reaping;
 mod support;
