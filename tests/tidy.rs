@@ -6,7 +6,7 @@
 #![expect(clippy::expect_used, reason = "a test that can not read the sources has to fail")]
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
@@ -368,6 +368,46 @@ fn the_sources_keep_the_rules() {
     }
     let lines: Vec<String> = found.iter().map(Violation::to_string).collect();
     assert!(lines.is_empty(), "{} rules are broken:\n{}", lines.len(), lines.join("\n"));
+}
+
+/// The names that a module gives out: its public items, and what it re-exports.
+fn exported(text: &str) -> BTreeSet<String> {
+    fn leaves(tree: &syn::UseTree, into: &mut BTreeSet<String>) {
+        match tree {
+            syn::UseTree::Path(path) => leaves(&path.tree, into),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| leaves(tree, into)),
+            syn::UseTree::Name(name) => drop(into.insert(name.ident.to_string())),
+            syn::UseTree::Rename(rename) => drop(into.insert(rename.rename.to_string())),
+            syn::UseTree::Glob(_) => drop(into.insert("*".to_string())),
+        }
+    }
+    let public = |visibility: &syn::Visibility| matches!(visibility, syn::Visibility::Public(_));
+    let mut names = BTreeSet::new();
+    for item in syn::parse_file(text).expect("a source that parses").items {
+        match item {
+            syn::Item::Use(item) if public(&item.vis) => leaves(&item.tree, &mut names),
+            syn::Item::Fn(item) if public(&item.vis) => drop(names.insert(item.sig.ident.to_string())),
+            syn::Item::Struct(item) if public(&item.vis) => drop(names.insert(item.ident.to_string())),
+            syn::Item::Enum(item) if public(&item.vis) => drop(names.insert(item.ident.to_string())),
+            syn::Item::Const(item) if public(&item.vis) => drop(names.insert(item.ident.to_string())),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The rest of the crate knows one set of names; that they have the same types is for `scripts/check-other-systems` to say.
+#[test]
+fn every_system_has_the_same_names() {
+    let sources = sources();
+    let of = |system: &str| exported(&sources[&format!("os/{system}/mod.rs")]);
+    let (linux, sysctl) = (of("linux"), of("sysctl"));
+    assert!(linux.contains("ProcRef"), "{linux:?}");
+    let missing: Vec<_> = linux.symmetric_difference(&sysctl).collect();
+    assert!(missing.is_empty(), "only one of os/linux and os/sysctl has {missing:?}; give the other its sibling");
+    let planted =
+        exported("pub use a::{B, c::D as E}; use f::G; pub(super) use h::I; pub fn j() {} pub struct K; fn l() {}");
+    assert_eq!(planted.into_iter().collect::<Vec<_>>(), ["B", "E", "K", "j"]);
 }
 
 /// A pure root that keeps the rules, to plant things in.

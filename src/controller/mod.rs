@@ -32,7 +32,9 @@ pub use settle::{Flows, Talk, World};
 pub use verdicts::Send;
 
 use crate::act::{Aim, Hands, Host, HostPolicy};
-use crate::model::{Event, Kind, Observed, Pid, Reading, Snapshot, Stage, Time, WorkloadUid};
+use crate::model::{
+    Breadth, Event, Kind, Observed, Pid, Reading, Snapshot, Stage, Time, Workload, WorkloadPhase, WorkloadUid,
+};
 use crate::observe::Eyes;
 use crate::os::{self, Cgroups, LockError, Never, OsError, StateDir, StateLock};
 use crate::plan::{self, Action, Bounds};
@@ -116,6 +118,8 @@ pub struct Controller {
     directories: Vec<(PathBuf, Reading<()>)>,
     /// When a job has something to do even if nothing happens.
     wake_jobs: Option<Time>,
+    /// Something waits for a look at the whole host.
+    wants_host: bool,
     selves: BTreeSet<Pid>,
     protect: Protect,
     host: Arc<Host>,
@@ -186,10 +190,11 @@ impl Controller {
             hands,
             adapters,
             flows: Flows::default(),
-            watches: Watches::new(bell.clone()),
+            watches: Watches::new(bell.clone(), os::raise_open_files()),
             passes: watch::channel(first).0,
             directories: options.dirs.iter().map(|dir| (dir.clone(), not_read())).collect(),
             wake_jobs: None,
+            wants_host: true,
             selves: os::self_and_ancestors()?,
             protect: Protect::default(),
             host,
@@ -255,6 +260,7 @@ impl Controller {
                 () = due => {}
                 () = tokio::time::sleep_until(next_resync) => {
                     read_directories = true;
+                    self.wants_host = true;
                     next_resync = tokio::time::Instant::now() + self.options.resync;
                     tidy::tidy(&self.store, &self.options.state, &self.let_go_of());
                 }
@@ -271,8 +277,11 @@ impl Controller {
         let now = clock();
         let number = self.eyes.next_look();
         self.hands.look_begins(number);
-        let interested = self.store.snapshot().map(|desired| desired.workloads.keys().cloned().collect());
-        let mut observed = self.eyes.look(now, &interested.unwrap_or_default());
+        let before = self.store.snapshot();
+        let interested = before.as_ref().map(|desired| desired.workloads.keys().cloned().collect());
+        let breadth = self.breadth(before.as_deref().ok());
+        let mut observed = self.eyes.look_at(breadth, now, &interested.unwrap_or_default());
+        self.wants_host = false;
         let desired = self.store.snapshot()?;
         self.flows.fill(&desired);
         self.adapters.update(&desired, &observed, &self.flows);
@@ -308,6 +317,7 @@ impl Controller {
             tracing::debug!(workload = %uid, action = action.as_str(), reason, "acting");
             self.hands.submit(uid, action.clone());
         }
+        self.wants_host |= plan.wants_host;
         self.watches.update(&desired, &observed);
         self.forget(&desired, &observed);
         let wake_at = [plan.wake_at, self.wake_jobs].into_iter().flatten().min();
@@ -320,6 +330,15 @@ impl Controller {
 }
 
 impl Controller {
+    /// How far to look: at the whole host while something comes or goes, or somebody waits for it; else at what is ours.
+    fn breadth(&mut self, desired: Option<&Snapshot>) -> Breadth {
+        self.wants_host |= self.watches.take_shim_ended();
+        let moving = |row: &Workload| row.status.stage.is_some() || row.status.phase != WorkloadPhase::Running;
+        let at_rest = desired.is_some_and(|desired| !desired.workloads.values().any(|row| moving(row)));
+        let own = self.eyes.know_their_own() && at_rest && !self.wants_host;
+        if own { Breadth::Own } else { Breadth::Host }
+    }
+
     /// Brings the store in line with the watched directories.
     fn read_directories(&mut self) {
         for (dir, known) in &mut self.directories {
@@ -442,7 +461,7 @@ impl Controller {
             !moving
         });
         let pass = self.passes.borrow().clone();
-        let plan_is_empty = pass.plan.actions().is_empty();
+        let plan_is_empty = pass.plan.actions().is_empty() && !pass.plan.wants_host;
         let read = self.directories.iter().all(|(_, reading)| reading.known().is_some());
         let ending = desired.workloads.values().any(|workload| workload.status.stage.is_some());
         at_rest && plan_is_empty && !ending && read && self.hands.idle()

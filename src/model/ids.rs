@@ -48,7 +48,7 @@ text_id! {
     InstanceId
 }
 text_id! {
-    /// One boot of the host (`/proc/sys/kernel/random/boot_id`).
+    /// One boot of the host (on Linux `/proc/sys/kernel/random/boot_id`).
     BootId
 }
 
@@ -88,8 +88,8 @@ impl fmt::Display for Pid {
     }
 }
 
-/// When a process started, in the system's own unit (Linux: clock ticks since boot, field 22 of `/proc/PID/stat`). Only
-/// ever compared for equality with another of the same boot.
+/// When a process started, in the system's own unit (Linux: clock ticks since boot, field 22 of `/proc/PID/stat`; FreeBSD:
+/// microseconds since boot; macOS: microseconds since 1970). Only ever compared for equality with another of the same boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartTime(pub u64);

@@ -112,6 +112,17 @@ pub struct ShimSeen {
     pub boot_id: BootId,
 }
 
+/// How much of the host a look looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Breadth {
+    /// Every process: what it did not see is not there.
+    #[default]
+    Host,
+    /// What is known, and what descends from it or is in a cgroup of ours: what it saw is there, and a known process that it
+    /// did not see has ended. There may be more.
+    Own,
+}
+
 /// One look at the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -119,6 +130,8 @@ pub struct Observed {
     pub look: u64,
     /// When it began.
     pub as_of: Time,
+    /// How much it looked at.
+    pub breadth: Breadth,
     /// This boot.
     pub boot_id: BootId,
     /// Everything of this instance, by workload. `Unknown`: the process table could not be read as a whole; then nothing is

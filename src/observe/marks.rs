@@ -2,7 +2,7 @@
 
 use crate::model::{InstanceId, Marks, Pid, WorkloadUid};
 use crate::os::{OsError, Process, ProcessTable, is_plain_name};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Where membership starts, besides the environments.
 #[derive(Debug, Default)]
@@ -46,6 +46,14 @@ fn named(process: &Process, instance: &InstanceId) -> Named {
     }
 }
 
+/// Who names a workload of this instance in its environment.
+pub(super) fn marked(table: &ProcessTable, instance: &InstanceId) -> impl Iterator<Item = (WorkloadUid, Pid)> {
+    table.marked().filter_map(|process| match named(process, instance) {
+        Named::Ours(uid) => Some((uid, process.id.pid)),
+        Named::Nobody | Named::Foreign => None,
+    })
+}
+
 /// Finds the members. `me`, and process 1, belong to nobody.
 ///
 /// Each that is found is read afresh, which may show that it has another parent now, or another environment, or has ended: so
@@ -73,10 +81,8 @@ pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Root
 fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> BTreeMap<(WorkloadUid, Pid), Marks> {
     let mut members: BTreeMap<(WorkloadUid, Pid), Marks> = BTreeMap::new();
     let allowed = |pid: Pid| pid != me && pid.get() != 1 && !roots.keepers.contains(&pid);
-    for process in table.iter().filter(|process| allowed(process.id.pid)) {
-        if let Named::Ours(uid) = named(process, instance) {
-            members.entry((uid, process.id.pid)).or_default().environment = true;
-        }
+    for (uid, pid) in marked(table, instance).filter(|(_, pid)| allowed(*pid)) {
+        members.entry((uid, pid)).or_default().environment = true;
     }
     for (pid, uid) in roots.cgroup.iter().filter(|(pid, _)| allowed(*pid) && table.get(*pid).is_some()) {
         members.entry((uid.clone(), *pid)).or_default().cgroup = true;
@@ -84,18 +90,9 @@ fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) 
     for (pid, uid) in roots.shims.iter().filter(|(pid, _)| allowed(**pid) && table.get(**pid).is_some()) {
         members.entry((uid.clone(), *pid)).or_default().shim = true;
     }
-    if members.is_empty() {
-        return members;
-    }
-    let mut children: HashMap<Pid, Vec<&Process>> = HashMap::new();
-    for process in table.iter().filter(|process| allowed(process.id.pid)) {
-        if let Some(parent) = process.parent {
-            children.entry(parent).or_default().push(process);
-        }
-    }
     let mut open: Vec<(WorkloadUid, Pid)> = members.keys().cloned().collect();
     while let Some((uid, pid)) = open.pop() {
-        for child in children.get(&pid).into_iter().flatten() {
+        for child in table.children(pid).filter(|child| allowed(child.id.pid)) {
             let elsewhere = match named(child, instance) {
                 Named::Nobody => false,
                 Named::Ours(other) => other != uid,

@@ -8,6 +8,10 @@
 //!   ends the descent there.
 //! - Process 1 and the controller itself are never part of a workload; nor is what was let go (`tenure detach`).
 //! - State, parent, and memory of what it reports were read in this look.
+//! - A look at the whole host misses none of these. One at what is [`Own`](Breadth::Own) reads no list of processes: it reads
+//!   again what is known, what is in our cgroups, and what the others that are known have forked. Of what it saw it says what
+//!   a look at the host says; but what it did not see may be there: who left both the cgroup and its parent since the last look
+//!   at the host, or took on our mark since.
 //! - A look that could not be completed is `Unknown`: nothing is missing then.
 //! - Absence is honest: as long as something ends while it is being read, the table is read once more, for the child that it may
 //!   have left (a double fork does just that). After [`MAX_PASSES`] it is taken as it is; a later look finds the rest.
@@ -21,10 +25,10 @@ mod marks;
 mod tests;
 
 use crate::model::{
-    BootId, InstanceId, LetGo, LetGoWhy, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Time,
-    WorkloadUid,
+    BootId, Breadth, InstanceId, LetGo, LetGoWhy, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload,
+    Time, WorkloadUid,
 };
-use crate::os::{self, Cgroups, OsError, ProcessTable, StateDir, boot_id, is_plain_name, self_id};
+use crate::os::{self, CgroupMembers, Cgroups, OsError, ProcessTable, StateDir, boot_id, is_plain_name, self_id};
 use files::Files;
 use marks::Roots;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,16 +54,19 @@ enum LookError {
 pub struct Eyes {
     state: StateDir,
     instance: InstanceId,
-    cgroups: Option<Cgroups>,
+    cgroups: Option<CgroupMembers>,
     table: ProcessTable,
     looks: u64,
+    /// The last look was completed.
+    complete: bool,
     host: Option<(BootId, ProcId)>,
 }
 
 impl Eyes {
     /// The eyes of the instance whose state directory this is.
     pub fn new(state: StateDir, instance: InstanceId, cgroups: Option<Cgroups>) -> Eyes {
-        Eyes { state, instance, cgroups, table: ProcessTable::new(), looks: 0, host: None }
+        let cgroups = cgroups.map(CgroupMembers::new);
+        Eyes { state, instance, cgroups, table: ProcessTable::new(), looks: 0, complete: false, host: None }
     }
 
     /// The number that the next look will have.
@@ -67,18 +74,31 @@ impl Eyes {
         self.looks + 1
     }
 
-    /// Looks at the host. `interested`: the workloads whose end matters though their run directory may be gone (those that are not
+    /// Whether these eyes can tell what is ours without a look at the whole host: for that, there must be cgroups.
+    pub fn know_their_own(&self) -> bool {
+        self.cgroups.is_some()
+    }
+
+    /// Looks at the whole host. `interested`: the workloads whose end matters though their run directory may be gone (those that are not
     /// stopped): of these, and only these, the log directory is asked for an `exit.json`.
     pub fn look(&mut self, now: Time, interested: &BTreeSet<WorkloadUid>) -> Observed {
+        self.look_at(Breadth::Host, now, interested)
+    }
+
+    /// Looks as far as it is told to. A look of breadth `Own` costs what is ours, however much there is on the host. It adds
+    /// to what looks at the whole host have found, so the first look is always one of those.
+    pub fn look_at(&mut self, breadth: Breadth, now: Time, interested: &BTreeSet<WorkloadUid>) -> Observed {
         self.looks += 1;
+        let breadth = if self.complete { breadth } else { Breadth::Host };
         let (boot_id, workloads) = match self.host() {
             Ok((boot_id, me)) => {
-                let seen = self.workloads(&boot_id, me, interested);
+                let seen = self.workloads(breadth, &boot_id, me, interested);
                 (boot_id, seen.map_or_else(|error| Reading::Unknown(error.to_string()), Reading::Known))
             }
             Err(error) => (BootId::default(), Reading::Unknown(error.to_string())),
         };
-        Observed { look: self.looks, as_of: now, boot_id, workloads }
+        self.complete = workloads.known().is_some();
+        Observed { look: self.looks, as_of: now, breadth, boot_id, workloads }
     }
 
     /// This boot and this process: asked once, neither changes.
@@ -93,6 +113,7 @@ impl Eyes {
 
     fn workloads(
         &mut self,
+        breadth: Breadth,
         boot_id: &BootId,
         me: ProcId,
         interested: &BTreeSet<WorkloadUid>,
@@ -108,7 +129,7 @@ impl Eyes {
             (workload.run_dir, workload.shim, workload.unreadable) = (true, files.shim, files.unreadable);
         }
         for _ in 0..MAX_PASSES {
-            let settled = self.processes(boot_id, me, &mut seen)?;
+            let settled = self.processes(breadth, boot_id, me, &mut seen)?;
             if settled {
                 break;
             }
@@ -122,6 +143,7 @@ impl Eyes {
     /// One pass over the processes: replaces those of every workload. `false`: something ended in the meantime.
     fn processes(
         &mut self,
+        breadth: Breadth,
         boot_id: &BootId,
         me: ProcId,
         seen: &mut BTreeMap<WorkloadUid, SeenWorkload>,
@@ -131,27 +153,40 @@ impl Eyes {
             workload.let_go.clear();
             workload.cgroup = false;
         }
-        let mut settled = self.table.refresh()?.vanished == 0;
+        let pass = match breadth {
+            Breadth::Host => self.table.refresh()?,
+            Breadth::Own => self.table.catch_up()?,
+        };
+        let mut settled = pass.vanished == 0;
         let mut roots = Roots::default();
-        for uid in self.cgroups.iter().map(Cgroups::list).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
-            let Some(cgroups) = &self.cgroups else { continue };
-            let Some(pids) = cgroups.procs(&uid)? else { continue };
-            let place = cgroups.hierarchy_path(&uid);
-            seen.entry(uid.clone()).or_default().cgroup = true;
-            for pid in pids {
-                // A member that the table does not hold was forked after the pass: the next one finds it.
-                if self.table.get(pid).is_none() {
-                    settled = false;
-                } else if self.table.is_in_cgroup(pid, &place)? {
-                    roots.cgroup.insert((pid, uid.clone()));
+        if let Some(cgroups) = &mut self.cgroups {
+            for (uid, pids) in cgroups.read()? {
+                let place = cgroups.cgroups().hierarchy_path(&uid);
+                seen.entry(uid.clone()).or_default().cgroup = true;
+                for pid in pids {
+                    if breadth == Breadth::Own {
+                        self.table.find(pid)?;
+                    }
+                    if self.table.is_in_cgroup(pid, &place)? {
+                        roots.cgroup.insert((pid, uid.clone()));
+                    } else if self.table.get(pid).is_none() {
+                        // A member that the table does not hold was forked after the pass: the next one finds it.
+                        settled = false;
+                    }
                 }
             }
         }
         for (uid, workload) in seen.iter() {
-            let shim = workload.shim.as_ref().filter(|shim| shim.boot_id == *boot_id).map(|shim| shim.shim);
-            if let Some(shim) = shim.filter(|id| self.table.get(id.pid).is_some_and(|there| there.id == *id)) {
-                roots.shims.insert(shim.pid, uid.clone());
+            let Some(shim) = workload.shim.as_ref().filter(|shim| shim.boot_id == *boot_id) else { continue };
+            if breadth == Breadth::Own {
+                self.table.find(shim.shim.pid)?;
             }
+            if self.table.get(shim.shim.pid).is_some_and(|there| there.id == shim.shim) {
+                roots.shims.insert(shim.shim.pid, uid.clone());
+            }
+        }
+        if breadth == Breadth::Own {
+            self.descend(&roots, me.pid)?;
         }
         self.keepers(boot_id, &mut roots, seen)?;
         let found = marks::find(&mut self.table, &self.instance, &roots, me.pid)?;
@@ -185,6 +220,20 @@ impl Eyes {
             let Some(kept) = keeper.kept else { continue };
             let let_go = LetGo { pid: keeper.id.pid, command: kept.command, why: LetGoWhy::Detached };
             seen.entry(kept.workload).or_default().let_go.push(let_go);
+        }
+        Ok(())
+    }
+
+    /// Finds what was forked since the last pass by who is not in a cgroup: shims, and what left its cgroup.
+    fn descend(&mut self, roots: &Roots, me: Pid) -> Result<(), OsError> {
+        let inside: BTreeSet<Pid> = roots.cgroup.iter().map(|(pid, _)| *pid).collect();
+        let mut open: Vec<Pid> = marks::marked(&self.table, &self.instance).map(|(_, pid)| pid).collect();
+        open.extend(roots.shims.keys());
+        let mut asked = BTreeSet::from([me]);
+        while let Some(pid) = open.pop() {
+            if !inside.contains(&pid) && asked.insert(pid) {
+                open.extend(self.table.children_now(pid)?);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The eyes on real processes.
 
+mod own;
+
 use super::*;
 use crate::model::{Exit, SeenProcess, ShimSeen, StartTime};
 use crate::os::testing::{eventually, id_of, kill, subreaper};

@@ -35,7 +35,7 @@ pub enum OsError {
         what: String,
     },
     /// A process could not be referred to.
-    #[error("could not open a pidfd of process {pid}: {source}")]
+    #[error("could not take hold of process {pid}: {source}")]
     Open {
         /// Which.
         pid: Pid,

@@ -1,8 +1,7 @@
 //! The lock on a state directory: held by a living controller, watched by shims.
 
+use super::system::lock::{is_locked, try_lock};
 use crate::model::Pid;
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -39,16 +38,6 @@ pub struct StateLock {
     _file: File,
 }
 
-fn whole_file() -> nix::libc::flock {
-    nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
 impl StateLock {
     /// Takes the lock at once or not at all. The file then holds our pid, for the messages of others.
     ///
@@ -64,17 +53,12 @@ impl StateLock {
             .mode(0o600)
             .open(path)
             .map_err(io)?;
-        // Of the open file, not of the process: closing another descriptor of the same file does not lose it.
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-            Ok(_) => {}
-            Err(Errno::EAGAIN | Errno::EACCES) => {
-                let mut text = String::new();
-                // Only for the message.
-                let _ = file.read_to_string(&mut text);
-                let by = text.trim().parse().ok().and_then(Pid::new);
-                return Err(LockError::Held { path: path.to_owned(), by });
-            }
-            Err(errno) => return Err(io(errno.into())),
+        if !try_lock(&file).map_err(io)? {
+            let mut text = String::new();
+            // Only for the message.
+            let _ = file.read_to_string(&mut text);
+            let by = text.trim().parse().ok().and_then(Pid::new);
+            return Err(LockError::Held { path: path.to_owned(), by });
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
@@ -89,8 +73,5 @@ impl StateLock {
 /// # Errors
 /// The file cannot be opened or asked about.
 pub fn lock_is_held(path: &Path) -> io::Result<bool> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut lock = whole_file();
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
-    Ok(lock.l_type != nix::libc::F_UNLCK as i16)
+    is_locked(&OpenOptions::new().read(true).write(true).open(path)?)
 }

@@ -26,6 +26,9 @@ pub fn spawn_shim(exe: &Path, dir: &Path, mark: &str) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()?;
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(crate::model::Pid::new) {
+        super::give_back_open_files(pid);
+    }
     // Somebody has to collect it, or it would stay a zombie for as long as we live.
     std::thread::Builder::new().name("collect".into()).stack_size(64 << 10).spawn(move || child.wait())?;
     Ok(())
@@ -65,14 +68,6 @@ pub fn spawn_workload(command: &mut Command, cgroup: Option<&Path>) -> io::Resul
     // SAFETY: between fork and exec only system calls are made; nothing allocates and nothing locks.
     unsafe { command.pre_exec(enter) };
     command.spawn()
-}
-
-/// Makes this process the one that descendants are re-parented to.
-///
-/// # Errors
-/// The system refuses.
-pub fn become_subreaper() -> io::Result<()> {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
 }
 
 /// Ignores the signals that ask a process to end: a shim ends when its workload has.

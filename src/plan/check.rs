@@ -1,7 +1,7 @@
 //! The second opinion: what must never be in a plan, stated without a look at how plans are made.
 
 use super::{Action, Bounds, Plan};
-use crate::model::{Observed, ProcId, Reading, SeenProcess, Snapshot, WorkloadUid};
+use crate::model::{Breadth, Observed, ProcId, Reading, SeenProcess, Snapshot, WorkloadUid};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
@@ -32,6 +32,9 @@ pub enum Violation {
     /// A process of a workload that a living job owns, and that is not condemned.
     #[error("the plan would signal {0} of workload {1}, which is wanted by job {2}")]
     Wanted(ProcId, WorkloadUid, String),
+    /// Something is concluded from absence, and the look was not at the whole host.
+    #[error("the plan would {1} workload {0} after a look that was not at the whole host")]
+    Narrow(WorkloadUid, &'static str),
     /// Something is ended although the gate is closed or the process table unknown.
     #[error("the plan would end workload {0} although {1}")]
     Gate(WorkloadUid, String),
@@ -52,6 +55,16 @@ pub fn check(plan: &Plan, desired: &Snapshot, observed: &Observed, guard: &Guard
                 continue;
             }
         };
+        let living = trees.get(uid).is_some_and(|tree| !tree.processes.is_empty());
+        let from_absence = match action {
+            Action::Start | Action::Clean => true,
+            // Whatever else is begun without a living process rests on there being none.
+            Action::Adopt | Action::Stop { .. } => !living,
+            Action::NoteRunning { .. } | Action::Condemn { .. } | Action::Send { .. } => false,
+        };
+        if from_absence && observed.breadth == Breadth::Own {
+            return Err(Violation::Narrow(uid.clone(), action.as_str()));
+        }
         let seen = trees.get(uid).map(|tree| tree.processes.as_slice()).unwrap_or_default();
         let targets: BTreeSet<&ProcId> = action.targets().iter().collect();
         let seen: BTreeMap<&ProcId, &SeenProcess> = if targets.is_empty() {

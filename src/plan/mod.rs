@@ -17,7 +17,7 @@ pub use reason::Reason;
 pub use verdict::{Want, want};
 
 use crate::model::{
-    Cause, JobTable, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time,
+    Breadth, Cause, JobTable, JobUid, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload, Snapshot, Stage, Time,
     Workload, WorkloadUid,
 };
 use std::cmp::Ordering;
@@ -151,6 +151,8 @@ pub struct Plan {
     pub lines: BTreeMap<WorkloadUid, Line>,
     /// When the next pass is due even if nothing happens.
     pub wake_at: Option<Time>,
+    /// Something waits for a look at the whole host.
+    pub wants_host: bool,
 }
 
 impl Plan {
@@ -174,6 +176,17 @@ pub(crate) struct Case<'a> {
     pub(crate) seen: &'a SeenWorkload,
     pub(crate) bounds: &'a Bounds,
     pub(crate) now: Time,
+}
+
+impl Action {
+    /// Whether it is right only if nothing more is there than what was seen.
+    fn needs_absence(&self, seen: &SeenWorkload) -> bool {
+        match self {
+            Action::Start | Action::Clean | Action::Stop { stage: Stage::Clean, .. } => true,
+            Action::Adopt => seen.processes.is_empty(),
+            Action::NoteRunning { .. } | Action::Condemn { .. } | Action::Stop { .. } | Action::Send { .. } => false,
+        }
+    }
 }
 
 impl Case<'_> {
@@ -208,7 +221,7 @@ pub fn diff(desired: &Snapshot, observed: &Observed, acts: &Acts, bounds: &Bound
             Some(held) => held,
             None => match unknown {
                 Some(why) => Line::Held(format!("the process table is unknown: {why}").into(), None),
-                None => gated(judge(desired, &jobs, case), bounds),
+                None => narrowed(gated(judge(desired, &jobs, case), bounds), case, observed.breadth, &mut plan),
             },
         };
         if let Line::Held(_, Some(at)) = &line {
@@ -265,6 +278,18 @@ fn gated(line: Line, bounds: &Bounds) -> Line {
             Line::Held(format!("{} is held back until {why} ({reason})", action.as_str()).into(), None)
         }
         _ => line,
+    }
+}
+
+/// A look at our own trees proves that something is there, or has ended; never that nothing is.
+fn narrowed(line: Line, case: Case<'_>, breadth: Breadth, plan: &mut Plan) -> Line {
+    match (breadth, &line) {
+        (Breadth::Own, Line::Act(action, reason)) if action.needs_absence(case.seen) => {
+            plan.wants_host = true;
+            let word = action.as_str();
+            Line::Held(format!("{word} ({reason}); a look at the whole host follows").into(), Some(case.now))
+        }
+        (Breadth::Own | Breadth::Host, _) => line,
     }
 }
 

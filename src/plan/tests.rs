@@ -55,7 +55,13 @@ fn desired(job: Option<Job>, row: Option<Workload>) -> Snapshot {
 
 fn observed(seen: Option<SeenWorkload>) -> Observed {
     let trees = seen.into_iter().map(|seen| (WorkloadUid::from("w"), seen)).collect();
-    Observed { look: 7, as_of: NOW, boot_id: BootId::from("boot"), workloads: Reading::Known(trees) }
+    Observed {
+        look: 7,
+        as_of: NOW,
+        breadth: Breadth::Host,
+        boot_id: BootId::from("boot"),
+        workloads: Reading::Known(trees),
+    }
 }
 
 fn open_gate() -> Bounds {
@@ -224,6 +230,53 @@ fn a_protected_process_is_let_go_and_the_rest_is_ended() {
 }
 
 #[test]
+fn a_look_at_our_own_trees_leads_to_nothing_that_rests_on_absence() {
+    use WorkloadPhase::{Running, Starting, Stopping};
+    let failed = Some(JobPhase::Failed);
+    let running = Some(JobPhase::Running);
+    let told = Some(Stage::Terminate { deadline: LATER, sent: true });
+    let gone = SeenWorkload::default;
+    let residue = || SeenWorkload { cgroup: true, ..gone() };
+    let orphans = || SeenWorkload { processes: vec![process(11, false)], ..alive() };
+    let row = |phase, stage| Some(workload(WorkloadType::Script, phase, stage));
+    type Case = (&'static str, Option<JobPhase>, Option<Workload>, SeenWorkload, &'static str, bool);
+    let cases: Vec<Case> = vec![
+        ("a start", running, row(Starting, None), gone(), "Start (job j is Running)", true),
+        ("a clean-up", failed, row(Stopping, told), gone(), "Clean (no process of it is left)", true),
+        ("the verdict before it", failed, row(Running, None), gone(), "Clean (unwanted: job j is Failed)", true),
+        ("what was left", None, None, residue(), "Adopt (it has no row, and left something behind)", true),
+        ("a report", running, row(Starting, None), alive(), "NoteRunning", false),
+        ("a shim that died", running, row(Running, None), orphans(), "Condemn", false),
+        ("an end", failed, row(Running, None), alive(), "Terminate", false),
+        ("a leak", None, None, alive(), "Adopt", false),
+        ("waiting", failed, row(Stopping, told), alive(), "held: Terminate: 2 processes left", false),
+    ];
+    for (what, phase, row, seen, expected, wants_host) in cases {
+        let (desired, host) = (desired(phase.map(job), row), observed(Some(seen)));
+        let own = Observed { breadth: Breadth::Own, ..host.clone() };
+        let plan = diff(&desired, &own, &Acts::default(), &open_gate(), NOW);
+        let guard_bounds = open_gate();
+        let guard = Guard { bounds: &guard_bounds, user: 1000 };
+        check(&plan, &desired, &own, &guard).unwrap();
+        let expected = if wants_host {
+            format!("held: {expected}; a look at the whole host follows")
+        } else {
+            expected.to_owned()
+        };
+        assert_eq!(word(plan.lines.values().next().unwrap()), expected, "{what}");
+        // It follows at once, and then the same is done.
+        assert_eq!((plan.wants_host, plan.wake_at == Some(NOW)), (wants_host, wants_host), "{what}");
+        let wide = diff(&desired, &host, &Acts::default(), &open_gate(), NOW);
+        assert!(!wide.wants_host, "{what}");
+        if wants_host {
+            assert!(matches!(wide.lines.values().next().unwrap(), Line::Act(..)), "{what}");
+            // The second opinion is its own.
+            assert!(matches!(check(&wide, &desired, &own, &guard), Err(Violation::Narrow(..))), "{what}");
+        }
+    }
+}
+
+#[test]
 fn the_second_opinion_refuses_what_the_rules_forbid() {
     let row = || workload(WorkloadType::Adapter, WorkloadPhase::Running, None);
     let stop = |targets: Vec<ProcId>| Plan {
@@ -241,7 +294,7 @@ fn the_second_opinion_refuses_what_the_rules_forbid() {
                 String::new(),
             ),
         )]),
-        wake_at: None,
+        ..Plan::default()
     };
     let ended = desired(Some(job(JobPhase::Failed)), Some(row()));
     let bounds = open_gate();
@@ -308,14 +361,22 @@ proptest! {
         row in any_row(),
         seen in any_seen(),
         protected in proptest::collection::btree_set(1_i32..20, 0..4),
+        breadth in prop_oneof![Just(Breadth::Host), Just(Breadth::Own)],
     ) {
         let bounds = Bounds { protected: protected.into_iter().map(proc_id).collect(), ..open_gate() };
-        let (desired, observed) = (desired(phase.map(job), row.clone()), observed(seen.clone()));
+        let desired = desired(phase.map(job), row.clone());
+        let observed = Observed { breadth, ..observed(seen.clone()) };
         let plan = diff(&desired, &observed, &Acts::default(), &bounds, NOW);
         let expected = usize::from(row.is_some() || seen.is_some());
         prop_assert_eq!(plan.lines.len(), expected, "exactly one line");
+        let broken = |violation: &Violation| matches!(violation, Violation::Narrow(..));
+        let checked = check(&plan, &desired, &observed, &Guard { bounds: &bounds, user: 1000 });
+        prop_assert!(!checked.as_ref().is_err_and(broken), "{checked:?}");
+        prop_assert!(!plan.wants_host || breadth == Breadth::Own);
         for (_, action, _) in plan.actions() {
             let seen = seen.clone().unwrap_or_default();
+            let from_absence = matches!(action, Action::Start | Action::Clean);
+            prop_assert!(!from_absence || breadth == Breadth::Host, "a narrow look is no proof of absence: {action:?}");
             for target in action.targets() {
                 prop_assert!(!bounds.protected.contains(target));
                 prop_assert!(seen.processes.iter().any(|process| process.id == *target));

@@ -302,6 +302,7 @@ async fn a_workload_is_shown_with_what_the_last_look_saw() {
     let observed = Observed {
         look: 5,
         as_of: Time(0),
+        breadth: Breadth::Host,
         boot_id: BootId::from("b"),
         workloads: Reading::Known(BTreeMap::from([(WorkloadUid::from("w"), seen)])),
     };

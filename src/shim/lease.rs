@@ -95,48 +95,41 @@ pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) ->
     }
 }
 
-/// Every living process of the workload but this one: what carries its mark, and what descends from the shim.
-/// Not what was let go, or is protected, nor what descends from that.
+/// Every living process of the workload but this one: what carries its mark, what is in its cgroup, and what descends from the
+/// shim. Not what was let go, or is protected, nor what descends from that.
 fn members(spec: &SpecFile, never: &Never) -> Result<Vec<ProcId>, OsError> {
     let me = os::self_id()?;
     let mark = format!("{}/{}", spec.instance, spec.uid);
     let mut table = ProcessTable::new();
     table.refresh()?;
-    let free = let_go(spec, never, &table)?;
     let in_cgroup = spec.cgroup.as_deref().map(cgroup_members).unwrap_or_default();
-    let mut found: BTreeSet<_> = table
-        .iter()
-        .filter(|process| !free.contains(&process.id.pid))
-        .filter(|process| {
-            process.mark.as_deref() == Some(&mark)
-                || process.parent == Some(me.pid)
-                || in_cgroup.contains(&process.id.pid.get())
-        })
-        .map(|process| process.id.pid)
-        .collect();
-    loop {
-        let before = found.len();
-        let children: Vec<_> = table
-            .iter()
-            .filter(|process| process.parent.is_some_and(|parent| found.contains(&parent)))
-            .filter(|process| !free.contains(&process.id.pid))
-            // Another workload's process is that workload's, whoever its parent is.
-            .filter(|process| process.mark.as_deref().is_none_or(|of| of == mark))
-            .map(|process| process.id.pid)
-            .collect();
-        found.extend(children);
-        if found.len() == before {
-            break;
-        }
+    let roots = table.iter().filter(|process| {
+        process.mark.as_deref() == Some(&mark)
+            || process.parent == Some(me.pid)
+            || in_cgroup.contains(&process.id.pid.get())
+    });
+    let roots: BTreeSet<Pid> = roots.map(|process| process.id.pid).collect();
+    // Another workload's process is that workload's, whoever its parent is.
+    let mut found = with_what_is_below(&table, roots, |it| it.mark.as_deref().is_none_or(|of| of == mark));
+    // What of it is known by its name is read for that.
+    for pid in &found {
+        table.again(*pid)?;
     }
+    let free = let_go(spec, never, &table, &found)?;
+    found.retain(|pid| !free.contains(pid));
     let living = table.iter().filter(|process| {
         found.contains(&process.id.pid) && process.id != me && process.id.pid.get() != 1 && !process.is_zombie()
     });
     Ok(living.map(|process| process.id).collect())
 }
 
-/// Keepers, what is protected, and all that descends from these.
-fn let_go(spec: &SpecFile, never: &Never, table: &ProcessTable) -> Result<BTreeSet<Pid>, OsError> {
+/// Of these, the keepers and what is protected, with all that descends from them.
+fn let_go(
+    spec: &SpecFile,
+    never: &Never,
+    table: &ProcessTable,
+    among: &BTreeSet<Pid>,
+) -> Result<BTreeSet<Pid>, OsError> {
     let state = StateDir(spec.lock_file.parent().unwrap_or(Path::new("/")).to_owned());
     // Where the state directory is gone, the register is: then keepers are known by what they are called.
     let registered = os::keepers(&state, &os::boot_id()?).unwrap_or_default();
@@ -145,22 +138,28 @@ fn let_go(spec: &SpecFile, never: &Never, table: &ProcessTable) -> Result<BTreeS
         let mut words = process.argv().skip(1);
         words.next() == Some(b"keep") && words.next() == Some(run_dir.as_os_str().as_bytes())
     };
-    let mut free: BTreeSet<Pid> = table
-        .iter()
-        .filter(|process| {
-            registered.iter().any(|keeper| keeper.id == process.id)
-                || is_keeper(process)
-                || never.protects(&process.command())
-        })
-        .map(|process| process.id.pid)
-        .collect();
+    let is_free = |process: &&Process| {
+        registered.iter().any(|keeper| keeper.id == process.id)
+            || is_keeper(process)
+            || never.protects(&process.command())
+    };
+    let free = among.iter().filter_map(|pid| table.get(*pid)).filter(is_free).map(|process| process.id.pid).collect();
+    Ok(with_what_is_below(table, free, |it| among.contains(&it.id.pid)))
+}
+
+/// These, their children that pass, the children of those, and so on.
+fn with_what_is_below(
+    table: &ProcessTable,
+    mut found: BTreeSet<Pid>,
+    passes: impl Fn(&Process) -> bool,
+) -> BTreeSet<Pid> {
     loop {
-        let before = free.len();
-        let below = table.iter().filter(|it| it.parent.is_some_and(|parent| free.contains(&parent)));
+        let before = found.len();
+        let below = table.iter().filter(|it| it.parent.is_some_and(|parent| found.contains(&parent)) && passes(it));
         let below: Vec<Pid> = below.map(|it| it.id.pid).collect();
-        free.extend(below);
-        if free.len() == before {
-            return Ok(free);
+        found.extend(below);
+        if found.len() == before {
+            return found;
         }
     }
 }

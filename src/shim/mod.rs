@@ -4,7 +4,7 @@
 //! - The workload's stdin gets every whole line that the controller appended to `stdin`, once, in order, whether or not a
 //!   controller lives.
 //! - Whatever the workload's processes do to their parents, they stay below the shim; it collects them, and leaves only
-//!   when none is left.
+//!   when none is left. (macOS gives orphans to process 1 only: there it leaves when its own children have.)
 //! - The end of the main process is in `exit.json` before the shim leaves.
 //! - When the controller's lock has been free for the lease, it stops the workload and cleans up by itself.
 //! - Requests to end (SIGTERM, …) are for the workload, not for it.
@@ -19,20 +19,14 @@ mod pump;
 pub use keep::{DetachError, detach, run_keeper};
 
 use crate::model::{Exit, Pid, ProcId, Time};
-use crate::os::{self, LockError, MARK, RUN_DIR, StateLock};
+use crate::os::{self, LockError, MARK, RUN_DIR, StateLock, Waiter};
 use files::{ExitFile, FileError, ShimFile, SpecFile};
 use lease::Lease;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use pump::Pump;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio as ChildStdio};
@@ -73,7 +67,6 @@ pub fn run(dir: &Path) -> ExitCode {
 }
 
 fn try_run(dir: &Path) -> Result<(), ShimError> {
-    let errno = |doing| move |errno: Errno| ShimError::System { doing, source: errno.into() };
     os::ignore_requests_to_end().map_err(system("ignore signals"))?;
     // Started as the leader of a group it could not; then the controller has made it one already.
     let _ = nix::unistd::setsid();
@@ -88,15 +81,7 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
     }
     let spec = files::read_spec(dir)?.ok_or(ShimError::NoSpec)?;
     os::become_subreaper().map_err(system("become a subreaper"))?;
-    let mut ends = SigSet::empty();
-    ends.add(Signal::SIGCHLD);
-    ends.thread_block().map_err(errno("block SIGCHLD"))?;
-    let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(errno("open a signalfd"))?;
-    let hints =
-        Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(errno("watch the run directory"))?;
-    let what = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-    hints.add_watch(dir, what).map_err(errno("watch the run directory"))?;
+    let waiter = Waiter::new(dir).map_err(system("watch for ends, and the run directory"))?;
 
     let me = os::self_id()?;
     let mut command = command(dir, &spec)?;
@@ -117,8 +102,11 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
     };
     write_shim(dir, me, start)?;
     let pump = child.stdin.map(|pipe| Pump::new(dir, pipe)).transpose().map_err(system("open stdin"))?;
+    if let Some(pump) = &pump {
+        waiter.watch(pump.file()).map_err(system("watch stdin"))?;
+    }
     let mut shim = Shim { dir, spec: &spec, main: start, pump, ended: false, lease: Lease::new(&spec) };
-    shim.live(&ends, &hints)
+    shim.live(&waiter)
 }
 
 struct Shim<'a> {
@@ -133,7 +121,7 @@ struct Shim<'a> {
 
 impl Shim<'_> {
     /// Until no process is left.
-    fn live(&mut self, ends: &SignalFd, hints: &Inotify) -> Result<(), ShimError> {
+    fn live(&mut self, waiter: &Waiter) -> Result<(), ShimError> {
         loop {
             if !self.collect()? {
                 return Ok(());
@@ -146,26 +134,15 @@ impl Shim<'_> {
             if self.lease.has_run_out(self.spec) {
                 return self.end_by_itself();
             }
-            self.wait(ends, hints)?;
+            self.wait(waiter)?;
         }
     }
 
-    fn wait(&self, ends: &SignalFd, hints: &Inotify) -> Result<(), ShimError> {
+    fn wait(&self, waiter: &Waiter) -> Result<(), ShimError> {
         let pipe = self.pump.as_ref().filter(|pump| pump.is_full()).map(Pump::pipe);
-        let mut fds = vec![PollFd::new(ends.as_fd(), PollFlags::POLLIN), PollFd::new(hints.as_fd(), PollFlags::POLLIN)];
-        fds.extend(pipe.map(|pipe| PollFd::new(pipe, PollFlags::POLLOUT)));
         let pumping = self.pump.is_some().then_some(POLL_FALLBACK);
         let timeout = [pumping, self.lease.next_check()].into_iter().flatten().min();
-        let timeout = timeout.map_or(PollTimeout::NONE, |span| {
-            PollTimeout::try_from(span.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(ShimError::System { doing: "wait", source: errno.into() }),
-        }
-        while let Ok(Some(_)) = ends.read_signal() {}
-        while hints.read_events().is_ok_and(|events| !events.is_empty()) {}
-        Ok(())
+        waiter.wait(pipe, timeout).map_err(system("wait"))
     }
 
     /// Collects what has ended; false: no process is left.
@@ -194,7 +171,7 @@ impl Shim<'_> {
         }
         self.ended = true;
         self.pump = None;
-        Ok(write_exit(self.dir, Exit { at: Some(now()), peak_rss_bytes: peak(), ..exit })?)
+        Ok(write_exit(self.dir, Exit { at: Some(now()), peak_rss_bytes: os::peak_rss_of_children(), ..exit })?)
     }
 
     /// No controller came back: stop the workload and clean up, as a controller would have.
@@ -211,19 +188,13 @@ impl Shim<'_> {
             let exit = Exit {
                 message: Some("lease expired: no controller came back".into()),
                 at: Some(now()),
-                peak_rss_bytes: peak(),
+                peak_rss_bytes: os::peak_rss_of_children(),
                 ..how
             };
             write_exit(self.dir, exit)?;
         }
         lease::clean(self.dir, self.spec).map_err(system("clean up"))
     }
-}
-
-fn peak() -> Option<u64> {
-    // Of the largest descendant that was collected, in kB.
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).ok()?;
-    u64::try_from(usage.max_rss()).ok().map(|kb| kb * 1024)
 }
 
 fn now() -> Time {

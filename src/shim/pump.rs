@@ -38,6 +38,11 @@ impl Pump {
         self.full
     }
 
+    /// What the controller appends to.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     pub(super) fn pipe(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }

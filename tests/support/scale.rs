@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use tenure::model::{
-    AnyObject, BootId, Job, JobPhase, Marks, Meta, Observed, Owner, Pid, ProcId, Reading, RunPhase, RunSpec,
+    AnyObject, BootId, Breadth, Job, JobPhase, Marks, Meta, Observed, Owner, Pid, ProcId, Reading, RunPhase, RunSpec,
     SeenProcess, SeenWorkload, ShimSeen, StartTime, StepRun, Time, Workload, WorkloadPhase, WorkloadType,
 };
 use tenure::store::{Store, Txn};
@@ -88,7 +88,7 @@ pub fn observed(store: &Store) -> Observed {
         };
         trees.insert(uid.clone(), tree);
     }
-    Observed { look: 7, as_of: NOW, boot_id: boot(), workloads: Reading::Known(trees) }
+    Observed { look: 7, as_of: NOW, breadth: Breadth::Host, boot_id: boot(), workloads: Reading::Known(trees) }
 }
 
 /// Adds finished jobs to a store that nobody has open: each with one run and one stopped workload, as they are stored.

@@ -5,7 +5,7 @@
 //! other marks have to do.
 
 use super::process::is_gone;
-use super::table::status_number;
+use super::read::status_number;
 use crate::model::{InstanceId, Pid, WorkloadUid};
 use crate::os::{OsError, is_plain_name};
 use rustix::io::Errno;
@@ -228,7 +228,7 @@ fn write(path: &Path, text: &str) -> Result<(), OsError> {
 }
 
 /// The cgroup went away: `ENODEV` is what its open files give then.
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     is_gone(error) || Errno::from_io_error(error) == Some(Errno::NODEV)
 }
 
@@ -271,11 +271,11 @@ fn collect(path: &Path, pids: &mut BTreeSet<Pid>) -> Result<bool, OsError> {
     Ok(true)
 }
 
-fn numbers(text: &str) -> impl Iterator<Item = Pid> {
+pub(super) fn numbers(text: &str) -> impl Iterator<Item = Pid> {
     text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::new))
 }
 
-fn process_of_thread(thread: Pid) -> Option<Pid> {
+pub(super) fn process_of_thread(thread: Pid) -> Option<Pid> {
     let status = fs::read(format!("/proc/{thread}/status")).ok()?;
     status_number(&status, "Tgid:").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new)
 }

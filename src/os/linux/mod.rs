@@ -1,16 +1,29 @@
 //! Linux: `/proc`, pidfds, cgroup v2.
 
 mod cgroup;
+mod children;
+mod connector;
 mod ended;
+mod limits;
+mod listing;
+pub(super) mod lock;
+mod members;
 mod particulars;
 mod process;
+mod read;
 mod stat;
 mod table;
+mod turns;
+mod waiter;
 
 pub use cgroup::{Cgroups, empty_cgroup, leave_cgroup};
+pub use children::{become_subreaper, peak_rss_of_children};
+pub use connector::Connector;
 pub use ended::ended;
-pub use particulars::{Particulars, particulars};
-pub use process::{
-    ProcRef, boot_id, clock_ticks_per_second, effective_uid, page_size, self_and_ancestors, self_id, start_time,
-};
+pub(in crate::os) use limits::give_back_open_files;
+pub use limits::raise_open_files;
+pub use members::CgroupMembers;
+pub use particulars::particulars;
+pub use process::{ProcRef, boot_id, effective_uid, self_and_ancestors, self_id, start_time};
 pub use table::{Pass, Process, ProcessTable};
+pub use waiter::Waiter;

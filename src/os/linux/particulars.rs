@@ -1,27 +1,13 @@
 //! What one process is at this moment, as far as it decides whether it may be signalled.
 
 use super::process::is_gone;
-use super::table::{mark_in, status_number};
+use super::read::status_number;
 use crate::model::Pid;
-use crate::os::OsError;
+use crate::os::mark::mark_in;
+use crate::os::{OsError, Particulars};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-
-/// What one process is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Particulars {
-    /// Its parent.
-    pub parent: Option<Pid>,
-    /// Its real user; none: the system does not say.
-    pub user: Option<u32>,
-    /// Its command line, words joined by spaces.
-    pub command: String,
-    /// The value of `TENURE_WORKLOAD` in its environment; none also where that may not be read.
-    pub mark: Option<String>,
-    /// Whether it is one of the kernel's own.
-    pub is_kernel_thread: bool,
-}
 
 /// What the process with this pid is; `None`: there is none.
 ///

@@ -1,36 +1,37 @@
 //! The process table, kept from look to look.
 //!
-//! One pass over `/proc` gives (pid, inode) of everything that lives. Only what was not there before is read: `stat`, the
-//! command line, and of the environment the value of [`MARK`](crate::os::MARK). The inode is used to discover (it changes when a
-//! pid is used again), never as identity. What was read goes stale in two ways, and is read again for each:
+//! One pass over `/proc` gives (pid, inode) of everything that lives. Only what was not there before is read: `stat`, and of the
+//! environment the value of [`MARK`](crate::os::MARK). The inode is used to discover (it changes when a pid is used again),
+//! never as identity. What was read goes stale in two ways, and is read again for each:
 //! - **exec** replaces command line and environment, and changes neither pid nor start time. A young process is read at each
-//!   pass; an old one at least once a minute; and one that is asked for with [`ProcessTable::again`] whenever its addresses say
-//!   that there was an exec.
-//! - **the parent** changes when it ends, and only then: who had a parent that is not listed any more is read again. A parent
+//!   pass; an old one when its turn comes, within a minute; and one that is asked for with [`ProcessTable::again`] whenever its
+//!   addresses say that there was an exec.
+//! - **the parent** changes when it ends, and only then: the children of who is not listed any more are read again. A parent
 //!   that has ended and was not collected is still listed; so who follows children must ask for each process on the way with
 //!   `again`, the ended ones among them.
 //!
-//! A process that may not be read (another user's) has no mark. A pass that fails says so: nothing is known then.
+//! So a pass costs what the kernel takes to list, and what has changed; nothing is done for each process that has not. The
+//! marked ones, and the children of each, are found without a walk over the rest. Of a process without a mark that nobody asked
+//! for, the command line is not even read.
+//!
+//! A process that may not be read (another user's) has no mark. A pass that fails says so: nothing is known then, and what it
+//! did not get to is read by the next one.
 
-use super::process::{clock_ticks_per_second, is_gone, page_size};
-use super::stat::Stat;
+#[cfg(test)]
+mod tests;
+
+use super::listing::{Listed, Listing};
+use super::process::{clock_ticks_per_second, page_size};
+use super::read::{Found, Home, read_one, read_stat, status_number};
+use super::turns::Turns;
 use crate::model::{Pid, ProcId};
-use crate::os::{MARK, OsError};
-use rustix::fs::{CWD, Dir, Mode, OFlags, open, openat};
-use rustix::io::Errno;
-use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use crate::os::OsError;
+use crate::os::mark::mark_in;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 /// A process this young may still exec.
 const YOUNG: Duration = Duration::from_secs(3);
-/// What was read is read again after this much and a part of `SPREAD`, so that not all of it falls due at once.
-const STALE: Duration = Duration::from_secs(30);
-const SPREAD: Duration = Duration::from_secs(25);
-/// More of a command line than this is not kept.
-const MAX_COMMAND: usize = 4096;
 
 /// A process, as it was last read.
 #[derive(Debug, Clone)]
@@ -41,45 +42,58 @@ pub struct Process {
     pub parent: Option<Pid>,
     /// Field 3 of `/proc/PID/stat`.
     pub state: char,
-    /// Its resident memory.
+    /// Its resident memory, in bytes.
     pub rss_bytes: u64,
     /// The value of `TENURE_WORKLOAD` in its environment. None also where the environment may not be read.
     pub mark: Option<String>,
     /// Whether its environment could be read.
     pub environ_readable: bool,
+    inode: u64,
+    /// Its environment was empty.
+    bare: bool,
+    /// It was in the middle of an exec, or of its end: read it again at the next pass.
+    unsettled: bool,
+    kept: Option<Box<Kept>>,
+}
+
+/// What is kept of a process that matters: one with a mark, or one that somebody asked for.
+#[derive(Debug, Clone)]
+struct Kept {
     comm: String,
     cmdline: Vec<u8>,
     layout: [u64; 5],
-    inode: u64,
-    /// The inode of the parent when the parent was read; 0: not listed.
-    parent_inode: u64,
-    /// When command line and environment were last read, since boot.
-    read_at: Duration,
-    /// It was in the middle of an exec, or of its end: read it again at the next pass.
-    unsettled: bool,
     user: Option<u32>,
     cgroup: Option<String>,
+    /// It was asked for since it was last read as a whole.
+    asked: bool,
 }
 
 impl Process {
-    /// Its argument vector (its first 4 kB).
+    /// Its argument vector (its first 4 kB). Empty for one without a mark that was not asked for with
+    /// [`ProcessTable::again`].
     pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
-        let cmdline = self.cmdline.strip_suffix(b"\0").unwrap_or(&self.cmdline);
-        cmdline.split(|byte| *byte == 0).filter(|_| !self.cmdline.is_empty())
+        let cmdline = self.kept.as_deref().map(|kept| kept.cmdline.as_slice()).unwrap_or_default();
+        let words = cmdline.strip_suffix(b"\0").unwrap_or(cmdline);
+        words.split(|byte| *byte == 0).filter(|_| !cmdline.is_empty())
     }
 
-    /// Its command line, words joined by spaces, or its name in brackets.
+    /// Its command line, words joined by spaces, or its name in brackets. As for [`argv`](Self::argv), it is there for those
+    /// that matter.
     pub fn command(&self) -> String {
-        if self.cmdline.is_empty() {
-            return format!("[{}]", self.comm);
-        }
         let words: Vec<_> = self.argv().map(String::from_utf8_lossy).collect();
+        if words.is_empty() {
+            return format!("[{}]", self.kept.as_deref().map(|kept| kept.comm.as_str()).unwrap_or_default());
+        }
         words.join(" ").trim_end().to_owned()
     }
 
     /// Whether it has ended and only waits to be collected.
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
+    }
+
+    fn started(&self) -> Duration {
+        Duration::from_millis(self.id.start.0.saturating_mul(1000) / clock_ticks_per_second().max(1))
     }
 }
 
@@ -94,7 +108,17 @@ pub struct Pass {
 /// All processes of the host.
 #[derive(Debug, Default)]
 pub struct ProcessTable {
+    listing: Listing,
     processes: HashMap<Pid, Process>,
+    /// Those that have a mark.
+    marked: BTreeSet<Pid>,
+    /// (parent, child), as they were last read.
+    children: BTreeSet<(Pid, Pid)>,
+    /// Who is to be read as a whole at the next pass: young ones, unsettled ones, and what the last one did not get to.
+    soon: Vec<Listed>,
+    /// Who lost its parent since it was read.
+    orphans: BTreeSet<Pid>,
+    turns: Turns,
 }
 
 impl ProcessTable {
@@ -105,51 +129,95 @@ impl ProcessTable {
 
     /// One pass over `/proc`. On an error the table is as incomplete as what could be read.
     pub fn refresh(&mut self) -> Result<Pass, OsError> {
-        let root = open_proc()?;
-        let listed = list(&root)?;
-        let now = since_boot();
+        self.refresh_at(since_boot())
+    }
+
+    fn refresh_at(&mut self, now: Duration) -> Result<Pass, OsError> {
+        let changes = self.listing.pass()?;
         let mut vanished = 0;
-        self.processes.retain(|pid, process| {
-            let stays = listed.get(pid) == Some(&process.inode);
-            // `/proc` is listed by number, a batch at a time: a child may have been given a number that was passed already.
-            vanished += usize::from(!stays && process.mark.is_some());
-            stays
-        });
-        for (&pid, &inode) in &listed {
-            let old = self.processes.get(&pid);
-            let read = match old {
-                Some(old) if old.is_due(now) => read_all(&root, pid, inode, Some(old), now)?,
-                Some(old) if old.parent_left(&listed) => match read_stat(&root, pid)? {
-                    Found::There(stat) if stat.start == old.id.start => {
-                        let mut process = old.clone();
-                        process.take(stat, &listed);
-                        Found::There(process)
-                    }
-                    Found::There(_) => read_all(&root, pid, inode, None, now)?,
-                    Found::Gone => Found::Gone,
-                    Found::Hidden => Found::Hidden,
-                },
-                Some(_) => continue,
-                None => read_all(&root, pid, inode, None, now)?,
-            };
-            match read {
-                Found::There(mut process) => {
-                    process.note_parent(&listed);
-                    self.processes.insert(pid, process);
-                }
-                Found::Gone => {
+        for (pid, inode) in changes.went {
+            if self.processes.get(&pid).is_some_and(|process| process.inode == inode) {
+                // `/proc` is listed by number, a batch at a time: a child may have been given a number that was passed already.
+                vanished += usize::from(self.forget(pid).is_some_and(|process| process.mark.is_some()));
+            }
+        }
+        for &listed in &changes.came {
+            self.turns.push(listed, now);
+            // A look at our own trees may have read it before it was first listed.
+            if self.processes.get(&listed.0).is_none_or(|process| process.inode != listed.1) {
+                self.soon.push(listed);
+            }
+        }
+        let listing = &self.listing;
+        for listed in self.turns.due(now, listing.len(), |(pid, inode)| listing.inode(pid) == Some(inode)) {
+            self.turns.push(listed, now);
+            self.soon.push(listed);
+        }
+        vanished += self.read_those_of(now)?;
+        vanished += self.catch_up()?.vanished;
+        Ok(Pass { vanished })
+    }
+
+    /// Reads who is to be read as a whole. How many of them had ended.
+    fn read_those_of(&mut self, now: Duration) -> Result<usize, OsError> {
+        let mut vanished = 0;
+        let mut soon = std::mem::take(&mut self.soon);
+        soon.sort_unstable();
+        soon.dedup();
+        while let Some((pid, inode)) = soon.pop() {
+            if self.listing.inode(pid) != Some(inode) {
+                continue;
+            }
+            match self.read(pid, inode, false) {
+                Ok(Found::There(process)) => self.insert(process, now),
+                Ok(Found::Gone) => {
                     vanished += 1;
-                    self.processes.remove(&pid);
+                    self.forget(pid);
+                    // If it is still listed then, it is asked once more.
+                    self.soon.push((pid, inode));
+                }
+                Ok(Found::Hidden) => {
+                    self.forget(pid);
+                }
+                Err(error) => {
+                    self.soon.append(&mut soon);
+                    self.soon.push((pid, inode));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(vanished)
+    }
+
+    /// Reads the parent of who lost its parent since it was read. Part of each pass; without a pass, it keeps descent right
+    /// among those that are asked for with [`again`](Self::again).
+    pub fn catch_up(&mut self) -> Result<Pass, OsError> {
+        let mut vanished = 0;
+        for pid in self.orphans.iter().copied().collect::<Vec<_>>() {
+            let stat = read_stat(pid)?;
+            self.orphans.remove(&pid);
+            let Some(process) = self.processes.get(&pid) else { continue };
+            match stat {
+                Found::There(stat) if stat.start == process.id.start => {
+                    let mut process = process.clone();
+                    (process.state, process.parent) = (stat.state, stat.parent);
+                    process.rss_bytes = stat.rss_pages * page_size();
+                    self.place(process);
+                }
+                // Another process has its pid: the next list says so.
+                Found::There(_) | Found::Gone => {
+                    vanished += 1;
+                    self.forget(pid);
                 }
                 Found::Hidden => {
-                    self.processes.remove(&pid);
+                    self.forget(pid);
                 }
             }
         }
         Ok(Pass { vanished })
     }
 
-    /// The process with this pid at the last pass.
+    /// The process with this pid, as it was last read.
     pub fn get(&self, pid: Pid) -> Option<&Process> {
         self.processes.get(&pid)
     }
@@ -159,92 +227,170 @@ impl ProcessTable {
         self.processes.values()
     }
 
+    /// Those that have a mark, whosever it is.
+    pub fn marked(&self) -> impl Iterator<Item = &Process> {
+        self.marked.iter().filter_map(|pid| self.processes.get(pid))
+    }
+
+    /// Those that had this parent when they were last read.
+    pub fn children(&self, parent: Pid) -> impl Iterator<Item = &Process> {
+        self.children_of(parent).filter_map(|pid| self.processes.get(&pid))
+    }
+
+    fn children_of(&self, parent: Pid) -> impl Iterator<Item = Pid> {
+        let from = Pid::new(1).map(|first| self.children.range((parent, first)..));
+        from.into_iter().flatten().take_while(move |(of, _)| *of == parent).map(|(_, child)| *child)
+    }
+
+    /// The process with this pid; one that no pass has listed yet is read now. `None`: there is none that can be read.
+    pub fn find(&mut self, pid: Pid) -> Result<Option<&Process>, OsError> {
+        if !self.processes.contains_key(&pid) {
+            let Found::There(home) = Home::open(pid)? else { return Ok(None) };
+            let Found::There(inode) = home.inode()? else { return Ok(None) };
+            let Found::There(process) = read(&home, pid, inode, None, true)? else { return Ok(None) };
+            self.insert(process, since_boot());
+        }
+        Ok(self.processes.get(&pid))
+    }
+
+    /// The children that this process has now, whether a pass has listed them or not, as far as the kernel says (it may leave
+    /// one out while others end). They are in the table then.
+    pub fn children_now(&mut self, parent: Pid) -> Result<Vec<Pid>, OsError> {
+        let Found::There(home) = Home::open(parent)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for pid in home.children()? {
+            // What is known by this pid may be another process by now, or have had another parent.
+            if self.get(pid).is_some_and(|known| known.parent != Some(parent)) {
+                self.again(pid)?;
+            }
+            if self.find(pid)?.is_some() {
+                found.push(pid);
+            }
+        }
+        Ok(found)
+    }
+
     /// Reads the changing part of one process afresh (state, parent, memory), all of it if there was an exec. `None`: it has
     /// ended, and leaves the table.
     pub fn again(&mut self, pid: Pid) -> Result<Option<&Process>, OsError> {
-        let Some(mut process) = self.processes.remove(&pid) else { return Ok(None) };
-        let root = open_proc()?;
-        let Found::There(stat) = read_stat(&root, pid)? else { return Ok(None) };
-        if stat.start != process.id.start {
-            return Ok(None);
-        }
-        if stat.virtual_bytes > 0 && (stat.layout != process.layout || stat.comm != process.comm) {
-            let Found::There(fresh) = read_all(&root, pid, process.inode, Some(&process), since_boot())? else {
+        let Some(old) = self.processes.get(&pid) else { return Ok(None) };
+        let stat = match read_stat(pid)? {
+            Found::There(stat) if stat.start == old.id.start => stat,
+            Found::There(_) | Found::Gone | Found::Hidden => {
+                self.forget(pid);
+                return Ok(None);
+            }
+        };
+        let same = match &old.kept {
+            None => false,
+            Some(_) if stat.virtual_bytes == 0 => true,
+            Some(kept) => !old.unsettled && stat.layout == kept.layout && stat.comm == kept.comm,
+        };
+        if same {
+            let mut process = old.clone();
+            (process.state, process.parent) = (stat.state, stat.parent);
+            process.rss_bytes = stat.rss_pages * page_size();
+            if let Some(kept) = &mut process.kept {
+                kept.asked = true;
+            }
+            self.place(process);
+        } else {
+            let Found::There(fresh) = self.read(pid, old.inode, true)? else {
+                self.forget(pid);
                 return Ok(None);
             };
-            process = fresh;
-        } else {
-            process.state = stat.state;
-            process.parent = stat.parent;
-            process.rss_bytes = stat.rss_pages * page_size();
+            self.insert(fresh, since_boot());
         }
-        process.parent_inode = process.parent.and_then(|parent| self.processes.get(&parent)).map_or(0, |it| it.inode);
-        Ok(Some(self.processes.entry(pid).insert_entry(process).into_mut()))
+        Ok(self.processes.get(&pid))
     }
 
     /// The real user of a process; `None`: it has ended.
     pub fn user(&mut self, pid: Pid) -> Result<Option<u32>, OsError> {
         let Some(process) = self.processes.get_mut(&pid) else { return Ok(None) };
-        if process.user.is_none() {
-            let Found::There(text) = read_file(CWD, &format!("/proc/{pid}/status"))? else { return Ok(None) };
-            process.user = status_number(&text, "Uid:");
+        if let Some(user) = process.kept.as_deref().and_then(|kept| kept.user) {
+            return Ok(Some(user));
         }
-        Ok(process.user)
+        let Found::There(text) = read_one(pid, "status")? else { return Ok(None) };
+        let user = status_number(&text, "Uid:");
+        if let Some(kept) = &mut process.kept {
+            kept.user = user;
+        }
+        Ok(user)
     }
 
     /// Whether a process that was just read from a `cgroup.procs` is the one that this table knows: its own account of where
     /// it is, between two readings of its start time. Asked of the system once for each process and cgroup.
     pub fn is_in_cgroup(&mut self, pid: Pid, cgroup: &str) -> Result<bool, OsError> {
-        if self.processes.get(&pid).is_some_and(|it| it.cgroup.as_deref() == Some(cgroup)) {
+        let known = self.processes.get(&pid).and_then(|it| it.kept.as_deref()).and_then(|kept| kept.cgroup.as_deref());
+        if known == Some(cgroup) {
             return Ok(true);
         }
-        let Found::There(text) = read_file(CWD, &format!("/proc/{pid}/cgroup"))? else { return Ok(false) };
+        let Found::There(text) = read_one(pid, "cgroup")? else { return Ok(false) };
         if self.again(pid)?.is_none() {
             return Ok(false);
         }
-        let Some(process) = self.processes.get_mut(&pid) else { return Ok(false) };
         let own = String::from_utf8_lossy(&text).lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned));
         let inside = own.is_some_and(|own| {
             own.strip_prefix(cgroup).is_some_and(|below| below.is_empty() || below.starts_with('/'))
         });
-        process.cgroup = inside.then(|| cgroup.to_owned());
+        if let Some(kept) = self.processes.get_mut(&pid).and_then(|it| it.kept.as_mut()) {
+            kept.cgroup = inside.then(|| cgroup.to_owned());
+        }
         Ok(inside)
     }
-}
 
-impl Process {
-    fn is_due(&self, now: Duration) -> bool {
-        let spread = SPREAD * (self.id.pid.get().unsigned_abs() % 32) / 32;
-        self.unsettled || self.read_at < self.started() + YOUNG || now >= self.read_at + STALE + spread
+    /// Reads a process as a whole.
+    fn read(&self, pid: Pid, inode: u64, asked: bool) -> Result<Found<Process>, OsError> {
+        match Home::open(pid)? {
+            Found::There(home) => read(&home, pid, inode, self.processes.get(&pid), asked),
+            Found::Gone => Ok(Found::Gone),
+            Found::Hidden => Ok(Found::Hidden),
+        }
     }
 
-    fn started(&self) -> Duration {
-        Duration::from_millis(self.id.start.0.saturating_mul(1000) / clock_ticks_per_second().max(1))
+    /// Takes in a process that was read as a whole.
+    fn insert(&mut self, process: Process, now: Duration) {
+        if process.unsettled || now < process.started() + YOUNG {
+            self.soon.push((process.id.pid, process.inode));
+        }
+        self.place(process);
     }
 
-    fn parent_left(&self, listed: &HashMap<Pid, u64>) -> bool {
-        self.parent.is_some_and(|parent| listed.get(&parent).copied().unwrap_or(0) != self.parent_inode)
+    /// Replaces what is known of a process, in the indexes too.
+    fn place(&mut self, process: Process) {
+        let pid = process.id.pid;
+        let before = self.processes.get(&pid).map(|known| known.parent);
+        if before != Some(process.parent) {
+            if let Some(parent) = before.flatten() {
+                self.children.remove(&(parent, pid));
+            }
+            if let Some(parent) = process.parent {
+                self.children.insert((parent, pid));
+                // It may have ended since: nothing would say so. One that we may not see is asked for once only.
+                if self.listing.inode(parent).is_none() && !self.processes.contains_key(&parent) {
+                    self.orphans.insert(pid);
+                }
+            }
+        }
+        if process.mark.is_some() {
+            self.marked.insert(pid);
+        } else {
+            self.marked.remove(&pid);
+        }
+        self.processes.insert(pid, process);
     }
 
-    fn note_parent(&mut self, listed: &HashMap<Pid, u64>) {
-        self.parent_inode = self.parent.and_then(|parent| listed.get(&parent)).copied().unwrap_or(0);
+    fn forget(&mut self, pid: Pid) -> Option<Process> {
+        let process = self.processes.remove(&pid)?;
+        self.marked.remove(&pid);
+        self.orphans.remove(&pid);
+        if let Some(parent) = process.parent {
+            self.children.remove(&(parent, pid));
+        }
+        let orphans: Vec<Pid> = self.children_of(pid).collect();
+        self.orphans.extend(orphans);
+        Some(process)
     }
-
-    fn take(&mut self, stat: Stat, listed: &HashMap<Pid, u64>) {
-        self.state = stat.state;
-        self.parent = stat.parent;
-        self.rss_bytes = stat.rss_pages * page_size();
-        self.note_parent(listed);
-    }
-}
-
-/// What a file of `/proc/PID` gave.
-enum Found<T> {
-    There(T),
-    /// The process has ended.
-    Gone,
-    /// It is not for us to read.
-    Hidden,
 }
 
 fn since_boot() -> Duration {
@@ -252,64 +398,23 @@ fn since_boot() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-fn open_proc() -> Result<OwnedFd, OsError> {
-    open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| OsError::Read { path: "/proc".into(), source: errno.into() })
-}
-
-/// Everything that is listed in `/proc`, by pid: its inode.
-fn list(root: &OwnedFd) -> Result<HashMap<Pid, u64>, OsError> {
-    let failed = |errno: Errno| OsError::Read { path: "/proc".into(), source: errno.into() };
-    let mut listed = HashMap::with_capacity(256);
-    for entry in Dir::read_from(root).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_bytes();
-        let pid = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).and_then(Pid::new);
-        if let Some(pid) = pid {
-            listed.insert(pid, entry.ino());
-        }
-    }
-    // We are there ourselves: a list without anybody is not a list.
-    if listed.is_empty() {
-        return Err(OsError::Form { path: "/proc".into(), what: "it lists no process; is it mounted?".into() });
-    }
-    Ok(listed)
-}
-
 /// Reads a process: first `stat`, so that an exec while the rest is read shows as a change of addresses the next time.
-fn read_all(
-    root: &OwnedFd,
-    pid: Pid,
-    inode: u64,
-    old: Option<&Process>,
-    now: Duration,
-) -> Result<Found<Process>, OsError> {
-    // Files opened below this handle are those of this process, or fail: the pid cannot be used again in between.
-    let home = match openat(root, pid.to_string(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(home) => home,
-        Err(errno) => return gone_or_hidden(errno.into(), pid, ""),
-    };
-    let below = |file: &str| read_file(&home, file).map_err(|error| at(error, pid));
-    let mut stat = match below("stat")? {
-        Found::There(bytes) => parse(&bytes, pid)?,
+/// `asked`: somebody wants to know its command line, whether it has a mark or not.
+fn read(home: &Home, pid: Pid, inode: u64, old: Option<&Process>, asked: bool) -> Result<Found<Process>, OsError> {
+    let mut stat = match home.stat()? {
+        Found::There(stat) => stat,
         Found::Gone => return Ok(Found::Gone),
         Found::Hidden => return Ok(Found::Hidden),
     };
     let old = old.filter(|old| old.id.start == stat.start);
-    let (mut cmdline, mut environ) = (Vec::new(), Some(Vec::new()));
+    let mut environ = Some(Vec::new());
     if stat.virtual_bytes > 0 {
-        cmdline = match below("cmdline")? {
-            Found::There(bytes) => bytes,
-            Found::Gone => return Ok(Found::Gone),
-            Found::Hidden => Vec::new(),
-        };
-        cmdline.truncate(MAX_COMMAND);
-        environ = match below("environ")? {
+        environ = match home.environment()? {
             Found::There(bytes) => Some(bytes),
             // Newer kernels say this of a process that is there and has no memory of its own any more.
-            Found::Gone => match below("stat")? {
-                Found::There(bytes) => {
-                    stat = parse(&bytes, pid)?;
+            Found::Gone => match home.stat()? {
+                Found::There(again) => {
+                    stat = again;
                     Some(Vec::new())
                 }
                 Found::Gone => return Ok(Found::Gone),
@@ -319,22 +424,45 @@ fn read_all(
         };
     }
     let mut mark = environ.as_deref().and_then(mark_in);
+    let bare = environ.as_ref().is_some_and(Vec::is_empty);
+    let ending = stat.virtual_bytes == 0;
+    let old_kept = old.and_then(|old| old.kept.as_deref());
     let mut unsettled = false;
     // An empty environment is also what is read of a process that is ending (its memory is gone, it may hang in the kernel
     // for long), or that is in the middle of an exec. What it was before holds until that is over.
-    if let Some(old) = old
-        && environ.as_ref().is_some_and(Vec::is_empty)
-    {
-        let ending = stat.virtual_bytes == 0;
-        let changed = stat.layout != old.layout;
+    if bare {
+        let changed = match (old, old_kept) {
+            (_, Some(kept)) => stat.layout != kept.layout,
+            (old, None) => old.is_none_or(|old| !old.bare),
+        };
         if ending || changed {
-            mark = old.mark.clone();
+            mark = old.and_then(|old| old.mark.clone());
             unsettled = !ending;
         }
-        if ending {
-            cmdline.clone_from(&old.cmdline);
-        }
     }
+    let asked_before = old_kept.is_some_and(|kept| kept.asked);
+    let kept = if mark.is_some() || asked || asked_before {
+        let cmdline = match old_kept {
+            Some(kept) if ending => kept.cmdline.clone(),
+            _ if ending => Vec::new(),
+            _ => match home.command_line()? {
+                Found::There(bytes) => bytes,
+                Found::Gone => return Ok(Found::Gone),
+                Found::Hidden => Vec::new(),
+            },
+        };
+        Some(Box::new(Kept {
+            comm: stat.comm,
+            cmdline,
+            layout: stat.layout,
+            // An exec may change the user, and a process may change its cgroup.
+            user: None,
+            cgroup: old_kept.and_then(|kept| kept.cgroup.clone()),
+            asked,
+        }))
+    } else {
+        None
+    };
     Ok(Found::There(Process {
         id: ProcId { pid, start: stat.start },
         parent: stat.parent,
@@ -342,145 +470,9 @@ fn read_all(
         rss_bytes: stat.rss_pages * page_size(),
         mark,
         environ_readable: environ.is_some(),
-        comm: stat.comm,
-        cmdline,
-        layout: stat.layout,
         inode,
-        parent_inode: 0,
-        read_at: now,
+        bare,
         unsettled,
-        // An exec may change the user, and a process may change its cgroup.
-        user: None,
-        cgroup: old.and_then(|old| old.cgroup.clone()),
+        kept,
     }))
-}
-
-fn read_stat(root: &OwnedFd, pid: Pid) -> Result<Found<Stat>, OsError> {
-    Ok(match read_file(root, &format!("{pid}/stat")).map_err(|error| at(error, pid))? {
-        Found::There(bytes) => Found::There(parse(&bytes, pid)?),
-        Found::Gone => Found::Gone,
-        Found::Hidden => Found::Hidden,
-    })
-}
-
-fn parse(bytes: &[u8], pid: Pid) -> Result<Stat, OsError> {
-    Stat::parse(bytes).ok_or_else(|| OsError::Form {
-        path: format!("/proc/{pid}/stat").into(),
-        what: String::from_utf8_lossy(bytes).into_owned(),
-    })
-}
-
-/// Completes a path below `/proc/PID` in an error.
-fn at(error: OsError, pid: Pid) -> OsError {
-    match error {
-        OsError::Read { path, source } => {
-            OsError::Read { path: PathBuf::from(format!("/proc/{pid}")).join(path), source }
-        }
-        other => other,
-    }
-}
-
-fn read_file(root: impl AsFd, path: &str) -> Result<Found<Vec<u8>>, OsError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let fd = openat(root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut bytes = Vec::new();
-        let mut chunk = [0; 4096];
-        loop {
-            match rustix::io::read(&fd, &mut chunk) {
-                Ok(0) => return Ok(bytes),
-                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    };
-    match read() {
-        Ok(bytes) => Ok(Found::There(bytes)),
-        Err(error) if is_gone(&error) => Ok(Found::Gone),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Found::Hidden),
-        Err(source) => Err(OsError::Read { path: path.into(), source }),
-    }
-}
-
-fn gone_or_hidden<T>(source: io::Error, pid: Pid, path: &str) -> Result<Found<T>, OsError> {
-    if is_gone(&source) {
-        Ok(Found::Gone)
-    } else if source.kind() == io::ErrorKind::PermissionDenied {
-        Ok(Found::Hidden)
-    } else {
-        Err(OsError::Read { path: PathBuf::from(format!("/proc/{pid}")).join(path), source })
-    }
-}
-
-/// The value of [`MARK`] in an environment; the first, as `getenv` takes it.
-pub(super) fn mark_in(environ: &[u8]) -> Option<String> {
-    environ.split(|byte| *byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
-        String::from_utf8(value.to_vec()).ok()
-    })
-}
-
-/// The first number of a line of `/proc/PID/status`.
-pub(super) fn status_number(text: &[u8], key: &str) -> Option<u32> {
-    let text = String::from_utf8_lossy(text);
-    text.lines().find_map(|line| line.strip_prefix(key)?.split_ascii_whitespace().next()?.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::os::testing::{KillOnDrop, eventually, id_of, kill, subreaper};
-
-    #[test]
-    fn a_host_where_nothing_ends_comes_to_rest() {
-        let mut table = ProcessTable::new();
-        // Kernel threads and processes that wait to be collected are there for good.
-        let mut ended = subreaper("exec true").spawn().unwrap();
-        eventually("a pass that nothing vanished from", || (table.refresh().unwrap().vanished == 0).then_some(()));
-        let id = id_of(&ended);
-        eventually("its end", || {
-            table.refresh().unwrap();
-            table.get(id.pid).is_some_and(Process::is_zombie).then_some(())
-        });
-        ended.wait().unwrap();
-        eventually("its leaving", || {
-            table.refresh().unwrap();
-            table.get(id.pid).is_none().then_some(())
-        });
-    }
-
-    #[test]
-    fn who_lost_its_parent_is_read_again() {
-        let mut table = ProcessTable::new();
-        let mut top = subreaper("sh -c 'sleep 1020 & wait' & wait; exec sleep 1021").spawn().unwrap();
-        let top_id = id_of(&top);
-        let _top = KillOnDrop(top_id);
-        let sleeper = |table: &mut ProcessTable| {
-            table.refresh().unwrap();
-            table.iter().find(|it| it.command() == "sleep 1020").cloned()
-        };
-        let before = eventually("the sleeper", || sleeper(&mut table));
-        let _sleeper = KillOnDrop(before.id);
-        let middle = table.get(before.parent.unwrap()).unwrap().id;
-        assert_ne!(middle, top_id);
-        kill(middle);
-        eventually("its new parent", || sleeper(&mut table).filter(|it| it.parent == Some(top_id.pid)));
-        kill(top_id);
-        kill(before.id);
-        top.wait().unwrap();
-    }
-
-    #[test]
-    fn an_environment_names_a_workload_in_one_variable_only() {
-        for (environ, mark) in [
-            (&b"A=1\0TENURE_WORKLOAD=i/w\0B=2\0"[..], Some("i/w")),
-            (b"TENURE_WORKLOAD=i/w\0TENURE_WORKLOAD=i/x\0", Some("i/w")),
-            (b"XTENURE_WORKLOAD=i/w\0A=TENURE_WORKLOAD=i/w\0", None),
-            (b"TENURE_WORKLOADS=i/w\0", None),
-            (b"TENURE_WORKLOAD=\xff\0", None),
-            (b"", None),
-        ] {
-            assert_eq!(mark_in(environ).as_deref(), mark);
-        }
-    }
 }
