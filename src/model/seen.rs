@@ -39,8 +39,10 @@ pub struct Marks {
     pub cgroup: bool,
     /// Its environment names the workload.
     pub environment: bool,
-    /// It is the shim, or descends from it.
+    /// It is the shim, or descends from it, or from another one that was found.
     pub shim: bool,
+    /// It has none of these any more, and is the same process that had one when it was seen before.
+    pub known: bool,
 }
 
 /// What a look saw of one workload, by any of its marks or its directory.

@@ -189,7 +189,7 @@ fn who_cleared_everything_is_found_by_its_cgroup() {
 }
 
 #[test]
-fn an_exec_is_noticed_in_both_directions() {
+fn an_exec_is_noticed_in_both_directions_and_who_was_ours_stays_ours() {
     let mut world = World::new();
     let (gate, mark) = (world.scratch.path().join("gate"), world.mark("w1"));
     let wait = format!("while [ ! -e {} ]; do sleep 0.01; done", gate.display());
@@ -202,8 +202,22 @@ fn an_exec_is_noticed_in_both_directions() {
     fs::write(gate, "").unwrap();
     eventually("the change", || {
         let seen = world.processes("w1");
-        (seen.iter().any(|it| it.id == comes) && seen.iter().all(|it| it.id != goes)).then_some(())
+        let has_mark = |id| seen.iter().find(|it| it.id == id).map(|it| it.marks.environment);
+        ((has_mark(comes), has_mark(goes)) == (Some(true), Some(false))).then_some(())
     });
+    // Eyes that have not seen it with its mark know nothing of it.
+    let mut others = Eyes::new(StateDir(world.scratch.path().into()), world.instance.clone(), None);
+    let seen = |eyes: &mut Eyes| match eyes.look(Time(0), &BTreeSet::new()).workloads {
+        Reading::Known(trees) => trees[&"w1".into()].processes.iter().map(|it| it.id).collect::<BTreeSet<_>>(),
+        Reading::Unknown(reason) => panic!("{reason}"),
+    };
+    assert_eq!(seen(&mut others), BTreeSet::from([comes]));
+    others.remember(&"w1".into(), &[goes]);
+    assert_eq!(seen(&mut others), BTreeSet::from([comes, goes]));
+    // Nor is it remembered as the process that it was, once another one has its pid.
+    others.remember(&"w1".into(), &[ProcId { start: StartTime(goes.start.0 + 1), ..goes }]);
+    kill(goes);
+    assert_eq!(seen(&mut others), BTreeSet::from([comes]));
 }
 
 #[test]
@@ -218,7 +232,7 @@ fn a_marked_process_that_changes_long_after_its_start_is_noticed_at_once() {
         (born.elapsed().as_secs() >= 4 && seen.iter().any(|it| it.id == goes)).then_some(())
     });
     fs::write(gate, "").unwrap();
-    eventually("its leaving", || world.processes("w1").is_empty().then_some(()));
+    eventually("its new environment", || (!world.processes("w1")[0].marks.environment).then_some(()));
     assert!(start_time(goes.pid).unwrap() == Some(goes.start));
 }
 

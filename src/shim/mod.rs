@@ -36,6 +36,9 @@ use thiserror::Error;
 /// How long a hint of the file system may be late: files are looked at this often even without one.
 const POLL_FALLBACK: Duration = Duration::from_secs(1);
 
+/// How long after it was tried something is written again.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
+
 /// Why a shim could not do its job. It says so on stderr, which is `shim.log`.
 #[derive(Debug, Error)]
 enum ShimError {
@@ -81,6 +84,7 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
     }
     let spec = files::read_spec(dir)?.ok_or(ShimError::NoSpec)?;
     os::become_subreaper().map_err(system("become a subreaper"))?;
+    let lease = Lease::new(&spec).map_err(system("watch the controller's lock"))?;
     let waiter = Waiter::new(dir).map_err(system("watch for ends, and the run directory"))?;
 
     let me = os::self_id()?;
@@ -90,8 +94,12 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
         Err(error) => {
             let program = spec.command.first().map_or("", String::as_str);
             let message = format!("could not be started: {program}: {error} (in {})", spec.cwd.display());
-            write_exit(dir, Exit { message: Some(message), at: Some(now()), ..Exit::default() })?;
-            return write_shim(dir, me, None);
+            let exit = Exit { message: Some(message), at: Some(now()), ..Exit::default() };
+            let mut news = News { dir, shim: Some(shim_file(me, None)?), exit: Some(exit) };
+            while !news.tell()? {
+                std::thread::sleep(TELL_AGAIN);
+            }
+            return Ok(());
         }
     };
     drop(command);
@@ -100,12 +108,13 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
         Some(pid) => os::start_time(pid)?.map(|start| ProcId { pid, start }),
         None => None,
     };
-    write_shim(dir, me, start)?;
+    let mut news = News { dir, shim: Some(shim_file(me, start)?), exit: None };
+    news.tell()?;
     let pump = child.stdin.map(|pipe| Pump::new(dir, pipe)).transpose().map_err(system("open stdin"))?;
     if let Some(pump) = &pump {
         waiter.watch(pump.file()).map_err(system("watch stdin"))?;
     }
-    let mut shim = Shim { dir, spec: &spec, main: start, pump, ended: false, lease: Lease::new(&spec) };
+    let mut shim = Shim { dir, spec: &spec, main: start, pump, ended: false, news, lease };
     shim.live(&waiter)
 }
 
@@ -114,8 +123,9 @@ struct Shim<'a> {
     spec: &'a SpecFile,
     main: Option<ProcId>,
     pump: Option<Pump>,
-    /// Whether `exit.json` is written.
+    /// Whether the main process has ended.
     ended: bool,
+    news: News<'a>,
     lease: Lease,
 }
 
@@ -123,7 +133,8 @@ impl Shim<'_> {
     /// Until no process is left.
     fn live(&mut self, waiter: &Waiter) -> Result<(), ShimError> {
         loop {
-            if !self.collect()? {
+            let left = self.collect()?;
+            if self.news.tell()? && !left {
                 return Ok(());
             }
             if let Some(pump) = &mut self.pump
@@ -131,7 +142,7 @@ impl Shim<'_> {
             {
                 self.pump = None;
             }
-            if self.lease.has_run_out(self.spec) {
+            if self.lease.has_run_out() {
                 return self.end_by_itself();
             }
             self.wait(waiter)?;
@@ -141,7 +152,8 @@ impl Shim<'_> {
     fn wait(&self, waiter: &Waiter) -> Result<(), ShimError> {
         let pipe = self.pump.as_ref().filter(|pump| pump.is_full()).map(Pump::pipe);
         let pumping = self.pump.is_some().then_some(POLL_FALLBACK);
-        let timeout = [pumping, self.lease.next_check()].into_iter().flatten().min();
+        let telling = (!self.news.is_told()).then_some(TELL_AGAIN);
+        let timeout = [pumping, telling, self.lease.next_check()].into_iter().flatten().min();
         waiter.wait(pipe, timeout).map_err(system("wait"))
     }
 
@@ -151,11 +163,11 @@ impl Shim<'_> {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) => return Ok(true),
                 Ok(WaitStatus::Exited(pid, code)) => {
-                    self.note_end(pid.as_raw(), Exit { code: Some(code), ..Exit::default() })?;
+                    self.note_end(pid.as_raw(), Exit { code: Some(code), ..Exit::default() });
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
                     let signal = Some(signal.as_str().to_owned());
-                    self.note_end(pid.as_raw(), Exit { signal, ..Exit::default() })?;
+                    self.note_end(pid.as_raw(), Exit { signal, ..Exit::default() });
                 }
                 // Stopped, continued, or traced: it lives.
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -165,13 +177,13 @@ impl Shim<'_> {
         }
     }
 
-    fn note_end(&mut self, pid: i32, exit: Exit) -> Result<(), ShimError> {
+    fn note_end(&mut self, pid: i32, exit: Exit) {
         if self.ended || self.main.is_some_and(|main| main.pid.get() != pid) {
-            return Ok(());
+            return;
         }
         self.ended = true;
         self.pump = None;
-        Ok(write_exit(self.dir, Exit { at: Some(now()), peak_rss_bytes: os::peak_rss_of_children(), ..exit })?)
+        self.news.exit = Some(Exit { at: Some(now()), peak_rss_bytes: os::peak_rss_of_children(), ..exit });
     }
 
     /// No controller came back: stop the workload and clean up, as a controller would have.
@@ -191,8 +203,10 @@ impl Shim<'_> {
                 peak_rss_bytes: os::peak_rss_of_children(),
                 ..how
             };
-            write_exit(self.dir, exit)?;
+            self.news.exit = Some(exit);
         }
+        // With nobody left to end, one more word is not worth staying for.
+        self.news.tell()?;
         lease::clean(self.dir, self.spec).map_err(system("clean up"))
     }
 }
@@ -201,13 +215,49 @@ fn now() -> Time {
     Time(jiff::Timestamp::now().as_millisecond())
 }
 
-fn write_exit(dir: &Path, exit: Exit) -> Result<(), FileError> {
-    files::write_exit(dir, &ExitFile { version: files::FORMAT, exit })
+fn shim_file(shim: ProcId, child: Option<ProcId>) -> Result<ShimFile, ShimError> {
+    Ok(ShimFile { version: files::FORMAT, boot_id: os::boot_id()?, shim, child, started_at: now() })
 }
 
-fn write_shim(dir: &Path, shim: ProcId, child: Option<ProcId>) -> Result<(), ShimError> {
-    let file = ShimFile { version: files::FORMAT, boot_id: os::boot_id()?, shim, child, started_at: now() };
-    Ok(files::write_shim(dir, &file)?)
+/// What is to be written down for the controller, and is not yet.
+struct News<'a> {
+    dir: &'a Path,
+    shim: Option<ShimFile>,
+    exit: Option<Exit>,
+}
+
+impl News<'_> {
+    fn is_told(&self) -> bool {
+        self.shim.is_none() && self.exit.is_none()
+    }
+
+    /// Writes it; false: that failed, and will be tried again, as a full disk has room again some day, and an end that was
+    /// not told is an outcome that is lost. Without a directory there is nobody to tell.
+    fn tell(&mut self) -> Result<bool, ShimError> {
+        let outcome = self.write();
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(FileError::Io { .. }) if self.dir.exists() => Ok(false),
+            Err(FileError::Io { .. }) => {
+                (self.shim, self.exit) = (None, None);
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The end first: whoever finds the one of a workload that could not be started finds the other.
+    fn write(&mut self) -> Result<(), FileError> {
+        if let Some(exit) = &self.exit {
+            files::write_exit(self.dir, &ExitFile { version: files::FORMAT, exit: exit.clone() })?;
+            self.exit = None;
+        }
+        if let Some(shim) = &self.shim {
+            files::write_shim(self.dir, shim)?;
+            self.shim = None;
+        }
+        Ok(())
+    }
 }
 
 /// The main process, not yet started.

@@ -241,7 +241,7 @@ impl Chaos {
         self.world.kill_controller();
         self.see();
         let state = self.world.state();
-        let keep = self.world.path().join("good");
+        let keep = state.join("good");
         fs::create_dir_all(&keep).unwrap();
         for name in ["tenure.db", "tenure.db-wal", "tenure.db-shm"] {
             let _ = fs::remove_file(keep.join(name));

@@ -113,6 +113,12 @@ trees! {
 fn ends_without_its_shim(cgroups: bool, mode: &str) {
     let scene = Scene::new(cgroups, mode, 5, 2);
     let traces = scene.world.traces_of("job");
+    // Where there is no cgroup and no environment, who was never seen below its shim can not be known.
+    wait_for("a look that sees it all", || {
+        let seen = scene.world.workloads_of("job")[0]["status"]["pids"].clone();
+        let pids: Vec<i32> = serde_json::from_value(seen).unwrap_or_default();
+        scene.tree().iter().all(|process| pids.contains(&process.pid)).then_some(())
+    });
     procs::signal(scene.shim().pid, "KILL");
     scene.world.wait_job("job", "Failed");
     scene.wait_gone(&traces);
