@@ -98,7 +98,8 @@ fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) 
     for (pid, uid) in roots.cgroup.iter().filter(|(pid, _)| allowed(*pid) && table.get(*pid).is_some()) {
         members.entry((uid.clone(), *pid)).or_default().cgroup = true;
     }
-    for (pid, uid) in roots.shims.iter().filter(|(pid, _)| allowed(**pid) && table.get(**pid).is_some()) {
+    let ours = |pid: Pid, uid| table.get(pid).is_some_and(|it| !is_elsewhere(it, instance, uid));
+    for (pid, uid) in roots.shims.iter().filter(|(pid, uid)| allowed(**pid) && ours(**pid, uid)) {
         members.entry((uid.clone(), *pid)).or_default().shim = true;
     }
     let mut open: Vec<(WorkloadUid, Pid)> = members.keys().cloned().collect();
@@ -106,7 +107,7 @@ fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) 
     // Once a member, always a member: what leaves its group, its parents, and its environment behind is who it was.
     for (pid, uid) in roots.known.iter().filter(|(pid, _)| allowed(**pid)) {
         let key = (uid.clone(), *pid);
-        if !members.contains_key(&key) && table.get(*pid).is_some_and(|it| !is_elsewhere(it, instance, uid)) {
+        if !members.contains_key(&key) && ours(*pid, uid) {
             members.entry(key.clone()).or_default().known = true;
             open.push(key);
         }
