@@ -54,6 +54,8 @@ pub struct SeenWorkload {
     pub run_dir: bool,
     /// Whether its cgroup is there.
     pub cgroup: bool,
+    /// Whether a shim has begun to start the main process: it may have run, whatever else is known.
+    pub begun: bool,
     /// What the shim wrote about itself, if it did.
     pub shim: Option<ShimSeen>,
     /// What the shim wrote about the end of the main process, if it did (in the run directory or, after the clean-up, in

@@ -134,7 +134,8 @@ impl Eyes {
             let mut files = Files::default();
             files.read_shim(&self.state.workload(&uid));
             let workload = seen.entry(uid).or_default();
-            (workload.run_dir, workload.shim, workload.unreadable) = (true, files.shim, files.unreadable);
+            (workload.run_dir, workload.begun) = (true, files.begun);
+            (workload.shim, workload.unreadable) = (files.shim, files.unreadable);
         }
         for _ in 0..MAX_PASSES {
             let settled = self.processes(breadth, boot_id, me, &mut seen)?;

@@ -1,7 +1,7 @@
 //! The last net: a shim whose controller is gone for good stops its workload by itself.
 
 use super::ShimError;
-use super::files::SpecFile;
+use super::files::{self, SpecFile};
 use crate::model::{Exit, Pid, ProcId};
 use crate::os::{self, Held, LockWatch, Never, OsError, Process, ProcessTable, StateDir};
 use nix::errno::Errno;
@@ -190,7 +190,7 @@ fn collect(collected: &mut impl FnMut(i32, Exit)) {
 
 /// What the controller's clean-up would have done.
 pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
-    for name in ["spec.json", "shim.json", "stdin.eof", "shim.lock"] {
+    for name in files::PASSING {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -79,7 +79,8 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
         Err(LockError::Held { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    if dir.join("shim.json").exists() || dir.join("exit.json").exists() {
+    let begun = dir.join("begun");
+    if begun.exists() || dir.join("shim.json").exists() || dir.join("exit.json").exists() {
         return Ok(());
     }
     let spec = files::read_spec(dir)?.ok_or(ShimError::NoSpec)?;
@@ -89,6 +90,8 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
 
     let me = os::self_id()?;
     let mut command = command(dir, &spec)?;
+    // From here on the program may run. Whatever ends this shim, nobody starts it again.
+    File::create(begun).map_err(system("say that it begins"))?;
     let child = match os::spawn_workload(&mut command, spec.cgroup.as_deref()) {
         Ok(child) => child,
         Err(error) => {
