@@ -61,6 +61,7 @@ struct Chaos {
     neighbour: Process,
     count: usize,
     is_root: bool,
+    clock: Option<Clock>,
     did: BTreeMap<&'static str, usize>,
 }
 
@@ -99,6 +100,7 @@ impl Chaos {
             "apiVersion: tenure.dev/v1alpha1\nkind: Policy\nmetadata: {name: default}\nspec: {lease: 5m, maxConcurrent: {agents: 20, scripts: 50}}\n",
         );
         world.drop_file("neighbour.yaml", &job(NEIGHBOUR, &run("exec sleep 100000")));
+        let clock = Clock::of(&mut world);
         world.start();
         let neighbour = wait_for("the neighbour", || {
             world.traces_of(NEIGHBOUR).processes.into_iter().find(|process| process.command == "sleep 100000")
@@ -115,6 +117,7 @@ impl Chaos {
             neighbour,
             count: 0,
             is_root: nix::unistd::geteuid().is_root(),
+            clock,
             did: BTreeMap::new(),
         };
         (chaos, disk)
@@ -135,8 +138,9 @@ impl Chaos {
             72..78 => self.hold_the_controller(),
             78..82 => self.start_another_controller(),
             82..88 => self.move_the_manifests_away(),
-            88..92 => self.spoil_the_store(),
-            92..95 => self.fill_the_disk(),
+            88..91 => self.spoil_the_store(),
+            91..94 => self.fill_the_disk(),
+            94..97 => self.set_the_clock(),
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
     }
@@ -298,6 +302,15 @@ impl Chaos {
         self.did("disks filled");
     }
 
+    /// The clock of the controller, the shims, and the workloads jumps, by up to two hours, back or ahead.
+    fn set_the_clock(&mut self) {
+        let minutes = self.random.below(240);
+        if let Some(clock) = &self.clock {
+            clock.set(minutes as i64 - 120);
+            self.did("clocks set");
+        }
+    }
+
     /// Everything is ended; gives the four counts.
     fn calm(&mut self) -> [Vec<String>; 4] {
         self.see();
@@ -370,6 +383,50 @@ impl Chaos {
             wronged.push(format!("the neighbour: {:?}", self.neighbour));
         }
         [leaked, wronged, lost, doubled]
+    }
+}
+
+/// The time as a world's controller has it, and whoever that starts, through Debian's libfaketime; where there is none, clocks
+/// stay as they are.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn of(world: &mut World) -> Option<Clock> {
+        let library = fs::read_dir("/usr/lib").ok()?.flatten().find_map(|entry| {
+            let path = entry.path().join("faketime/libfaketime.so.1");
+            path.exists().then_some(path)
+        })?;
+        let clock = Clock(world.path().join("clock"));
+        clock.set(0);
+        for (name, value) in [
+            ("LD_PRELOAD", library.to_str()?),
+            ("FAKETIME_TIMESTAMP_FILE", clock.0.to_str()?),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ] {
+            world.env(name, value);
+        }
+        Some(clock)
+    }
+
+    /// Written whole, and moved there: half a time would be another time.
+    fn set(&self, minutes: i64) {
+        let beside = self.0.with_extension("new");
+        fs::write(&beside, format!("{minutes:+}m\n")).unwrap();
+        fs::rename(beside, &self.0).unwrap();
+    }
+}
+
+impl Drop for Clock {
+    /// What the library left in shared memory for processes that were killed.
+    fn drop(&mut self) {
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 }
 
