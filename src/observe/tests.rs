@@ -321,6 +321,7 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     world.file("workloads/newer/exit.json", r#"{"version":2,"result":"?"}"#);
     world.file("workloads/torn/shim.json", r#"{"version":1,"bootId"#);
     world.file("workloads/negative/shim.json", r#"{"version":1,"bootId":"b","shim":{"pid":-1,"start":1}}"#);
+    world.file("workloads/begun/begun", "");
     world.file("workloads/stray-file", "");
     world.file("logs/cared/exit.json", exit);
     world.file("logs/forgotten/exit.json", exit);
@@ -329,7 +330,7 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     assert_eq!((observed.look, observed.as_of, observed.boot_id), (1, Time(7), boot_id().unwrap()));
     let Reading::Known(seen) = observed.workloads else { panic!("unknown") };
     let names: Vec<_> = seen.keys().map(WorkloadUid::as_str).collect();
-    assert_eq!(names, ["cared", "ended", "negative", "newer", "oldboot", "torn"]);
+    assert_eq!(names, ["begun", "cared", "ended", "negative", "newer", "oldboot", "torn"]);
 
     let expected =
         Exit { code: Some(3), at: Some(Time(1_772_366_400_000)), peak_rss_bytes: Some(9), ..Exit::default() };
@@ -339,7 +340,11 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     );
     assert_eq!(seen[&"cared".into()], SeenWorkload { exit: Some(expected), ..Default::default() });
     let shim = ShimSeen { shim: sleeper, child: Some(sleeper), boot_id: "before".into() };
-    assert_eq!(seen[&"oldboot".into()], SeenWorkload { run_dir: true, shim: Some(shim), ..Default::default() });
+    assert_eq!(
+        seen[&"oldboot".into()],
+        SeenWorkload { run_dir: true, begun: true, shim: Some(shim), ..Default::default() }
+    );
+    assert_eq!(seen[&"begun".into()], SeenWorkload { run_dir: true, begun: true, ..Default::default() });
     for (uid, said) in [
         ("newer", "exit.json: format 2, and this tenure understands 1"),
         ("torn", "shim.json: EOF"),
