@@ -4,6 +4,7 @@
 //! gives replaces what it gave. A file that cannot be understood, a directory that cannot be read, or one that is empty
 //! and is not the one that was read before, changes nothing: unknown is not missing.
 
+use super::listing::{FileSeen, list};
 use super::load::{self, Loaded};
 use crate::model::{
     AnyObject, Condition, Diagnostic, Event, EventType, Kind, Reading, SOURCE_ANNOTATION, Severity, Time,
@@ -11,15 +12,12 @@ use crate::model::{
 use crate::store::{Store, StoreError, Txn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-/// The largest manifest that is read, in bytes.
-const FILE_MAX: u64 = 4 << 20;
+/// How long a file is absent before that counts: who saves a file may remove it first, and write it again.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
 
 /// What a directory gave when it was last read as a whole; kept in the store, so that it outlives the controller.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,29 +33,19 @@ struct FileRecord {
     hash: String,
     /// What the file last gave.
     objects: Vec<(Kind, String)>,
-}
-
-/// One file of a listing.
-struct FileSeen {
-    path: PathBuf,
-    text: Vec<u8>,
-    hash: String,
-}
-
-/// One whole listing of a directory.
-struct Listing {
-    identity: (u64, u64),
-    /// By path below the directory.
-    files: BTreeMap<String, FileSeen>,
+    /// Since when the file is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    absent_since: Option<Time>,
 }
 
 /// Brings the store in line with one directory.
 ///
-/// `Unknown`: the directory could not be read as a whole; nothing was changed.
+/// `Unknown`: the directory could not be read as a whole; nothing was changed. `Known`: when it is to be read again, to see whether
+/// a file that is absent comes back.
 ///
 /// # Errors
 /// The store's; a conflict means that somebody else wrote meanwhile: try again.
-pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<()>, StoreError> {
+pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<Option<Time>>, StoreError> {
     let key = format!("manifests:{}", dir.display());
     let before: Option<Record> = store.meta(&key)?.and_then(|text| serde_json::from_str(&text).ok());
     let listing = match list(dir) {
@@ -77,7 +65,9 @@ pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<()>, 
     for (name, seen) in &listing.files {
         let record = before.files.get(name);
         let record = match record {
-            Some(record) if record.hash == seen.hash && !sync.lost_some(record)? => record.clone(),
+            Some(record) if record.hash == seen.hash && !sync.lost_some(record)? => {
+                FileRecord { absent_since: None, ..record.clone() }
+            }
             _ => sync.file(name, seen, record)?,
         };
         for object in &record.objects {
@@ -85,7 +75,15 @@ pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<()>, 
         }
         after.files.insert(name.clone(), record);
     }
+    let mut again_at = None;
     for (name, record) in &before.files {
+        if !after.files.contains_key(name)
+            && let Some(at) = comes_back_until(record, now)
+        {
+            again_at = again_at.max(Some(at));
+            let absent_since = Some(Time(at.0 - ABSENT_FOR.as_millis() as i64));
+            after.files.insert(name.clone(), FileRecord { absent_since, ..record.clone() });
+        }
         sync.remove_absent(name, record, after.files.get(name))?;
     }
     if after != before {
@@ -93,7 +91,14 @@ pub(super) fn sync(dir: &Path, store: &Store, now: Time) -> Result<Reading<()>, 
         let txn = std::mem::take(&mut sync.txn).meta(key, text);
         store.commit(txn, now)?;
     }
-    Ok(Reading::Known(()))
+    Ok(Reading::Known(again_at))
+}
+
+/// Until when an absent file may come back; none: it is gone. (A time that is yet to come is another clock's.)
+fn comes_back_until(record: &FileRecord, now: Time) -> Option<Time> {
+    let since = record.absent_since.filter(|since| *since <= now).unwrap_or(now);
+    let until = since.after(ABSENT_FOR);
+    (now < until).then_some(until)
 }
 
 struct Sync<'a> {
@@ -131,7 +136,7 @@ impl Sync<'_> {
         }
         if let Some(error) = loaded.first_error() {
             self.mark(&kept, Some(error))?;
-            return Ok(FileRecord { hash: seen.hash.clone(), objects: kept });
+            return Ok(FileRecord { hash: seen.hash.clone(), objects: kept, absent_since: None });
         }
         let mut objects = Vec::new();
         for mut object in loaded.objects {
@@ -151,7 +156,7 @@ impl Sync<'_> {
             self.upsert(object, had_its_run)?;
             objects.push(key);
         }
-        Ok(FileRecord { hash: seen.hash.clone(), objects })
+        Ok(FileRecord { hash: seen.hash.clone(), objects, absent_since: None })
     }
 
     /// Writes an object if it differs from what is stored; the status stays the controller's.
@@ -275,53 +280,44 @@ fn emptied(path: &Path) -> Diagnostic {
     }
 }
 
-/// Every manifest below a directory: its own, and the `FLOW.yaml` of each directory in it.
-fn list(dir: &Path) -> io::Result<Listing> {
-    let meta = fs::metadata(dir)?;
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if is_hidden(&name) {
-            continue;
-        }
-        let path = entry.path();
-        let (name, path) = if path.is_dir() {
-            (format!("{name}/FLOW.yaml"), path.join("FLOW.yaml"))
-        } else if is_manifest(&name) {
-            (name, path)
-        } else {
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const JOB: &str = "apiVersion: tenure.dev/v1alpha1\nkind: Job\nmetadata: {name: job}\nspec: {flow: {steps: {a: {run: 'true'}}}}\n";
+
+    /// As some editors save: the file is not there for a moment.
+    #[test]
+    fn a_file_is_gone_once_it_has_been_absent_for_a_while() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dir, file) = (scratch.path().join("manifests"), scratch.path().join("manifests/job.yaml"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("other.yaml"), JOB.replace("name: job", "name: other")).unwrap();
+        fs::write(&file, JOB).unwrap();
+        let store = Store::open(&scratch.path().join("tenure.db")).unwrap();
+        let sync_at = |second: i64| match sync(&dir, &store, Time(second * 1000)).unwrap() {
+            Reading::Known(again_at) => again_at.map(|at| at.0 / 1000),
+            Reading::Unknown(why) => panic!("{why}"),
         };
-        match read(&path) {
-            Ok(text) => {
-                let hash = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
-                files.insert(name, FileSeen { path, text, hash });
-            }
-            // Gone between the listing and the reading, or a directory without a flow.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
-        }
+        let uid = || store.get(Kind::Job, "job").unwrap().map(|job| job.meta().uid.clone());
+        assert_eq!(sync_at(100), None);
+        let first = uid().unwrap();
+
+        fs::remove_file(&file).unwrap();
+        assert_eq!(sync_at(110), Some(111));
+        assert_eq!(uid().as_ref(), Some(&first));
+        fs::write(&file, JOB).unwrap();
+        assert_eq!(sync_at(110), None);
+        assert_eq!(uid().as_ref(), Some(&first));
+
+        // Its absence begins anew, also where the clock was set back since it began.
+        fs::remove_file(&file).unwrap();
+        assert_eq!(sync_at(112), Some(113));
+        assert_eq!(sync_at(50), Some(51));
+        assert_eq!(uid().as_ref(), Some(&first));
+        assert_eq!(sync_at(51), None);
+        assert_eq!(uid(), None);
+        assert!(store.get(Kind::Job, "other").unwrap().is_some());
     }
-    Ok(Listing { identity: (meta.dev(), meta.ino()), files })
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let length = fs::metadata(path)?.len();
-    if length > FILE_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("{length} bytes, and the most that is read is {FILE_MAX}"),
-        ));
-    }
-    fs::read(path)
-}
-
-fn is_manifest(name: &str) -> bool {
-    [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
-}
-
-/// What editors and mounts leave beside the files themselves.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') || name.ends_with('~') || name.ends_with(".swp") || name == "4913"
 }

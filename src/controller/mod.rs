@@ -10,6 +10,7 @@ mod classes;
 mod decide;
 mod directory;
 mod handle;
+mod listing;
 mod load;
 mod outcome;
 mod protect;
@@ -116,7 +117,8 @@ pub struct Controller {
     bell: Arc<Notify>,
     passes: watch::Sender<Arc<Pass>>,
     /// What each watched directory was when it was last read.
-    directories: Vec<(PathBuf, Reading<()>)>,
+    /// When each was read: whether that went well, and when it is to be read again.
+    directories: Vec<(PathBuf, Reading<Option<Time>>)>,
     /// When a job has something to do even if nothing happens.
     wake_jobs: Option<Time>,
     /// Something waits for a look at the whole host.
@@ -272,7 +274,7 @@ impl Controller {
 
     /// One pass: look, read, settle the jobs, plan, act.
     async fn pass(&mut self, read_directories: bool) -> Result<Outcome, PassError> {
-        if read_directories {
+        if read_directories || self.directories_due().is_some_and(|at| at <= clock()) {
             self.read_directories();
         }
         let now = clock();
@@ -322,7 +324,7 @@ impl Controller {
         self.wants_host |= plan.wants_host;
         self.watches.update(&desired, &observed);
         self.forget(&desired, &observed);
-        let wake_at = [plan.wake_at, self.wake_jobs].into_iter().flatten().min();
+        let wake_at = [plan.wake_at, self.wake_jobs, self.directories_due()].into_iter().flatten().min();
         protect::note(&mut observed, &bounds.protected);
         let pass =
             Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan), bounds: Some(bounds), acts };
@@ -339,6 +341,11 @@ impl Controller {
         let at_rest = !desired.workloads.values().any(|row| moving(row));
         let own = self.eyes.know_their_own() && at_rest && !self.wants_host;
         if own { Breadth::Own } else { Breadth::Host }
+    }
+
+    /// When a directory is to be read again, because of a file that is absent.
+    fn directories_due(&self) -> Option<Time> {
+        self.directories.iter().filter_map(|(_, reading)| *reading.known()?).min()
     }
 
     /// Brings the store in line with the watched directories.
@@ -468,7 +475,7 @@ impl Controller {
         });
         let pass = self.passes.borrow().clone();
         let plan_is_empty = pass.plan.actions().is_empty() && !pass.plan.wants_host;
-        let read = self.directories.iter().all(|(_, reading)| reading.known().is_some());
+        let read = self.directories.iter().all(|(_, reading)| *reading == Reading::Known(None));
         let ending = desired.workloads.values().any(|workload| workload.status.stage.is_some());
         at_rest && plan_is_empty && !ending && read && self.hands.idle()
     }

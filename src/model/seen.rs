@@ -39,8 +39,10 @@ pub struct Marks {
     pub cgroup: bool,
     /// Its environment names the workload.
     pub environment: bool,
-    /// It is the shim, or descends from it.
+    /// It is the shim, or descends from it, or from another one that was found.
     pub shim: bool,
+    /// It has none of these any more, and is the same process that had one when it was seen before.
+    pub known: bool,
 }
 
 /// What a look saw of one workload, by any of its marks or its directory.
@@ -52,6 +54,8 @@ pub struct SeenWorkload {
     pub run_dir: bool,
     /// Whether its cgroup is there.
     pub cgroup: bool,
+    /// Whether a shim has begun to start the main process: it may have run, whatever else is known.
+    pub begun: bool,
     /// What the shim wrote about itself, if it did.
     pub shim: Option<ShimSeen>,
     /// What the shim wrote about the end of the main process, if it did (in the run directory or, after the clean-up, in

@@ -34,6 +34,7 @@ struct ExitFile {
 /// What was read of one directory.
 #[derive(Debug, Default)]
 pub(super) struct Files {
+    pub(super) begun: bool,
     pub(super) shim: Option<ShimSeen>,
     pub(super) exit: Option<Exit>,
     /// The first file that is there and not understood.
@@ -43,6 +44,7 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn read_shim(&mut self, directory: &Path) {
         let read: Option<ShimFile> = self.read(&directory.join("shim.json"));
+        self.begun = read.is_some() || directory.join("begun").exists();
         self.shim = read.map(|file| ShimSeen { shim: file.shim, child: file.child, boot_id: file.boot_id });
     }
 

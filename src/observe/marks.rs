@@ -11,6 +11,8 @@ pub(super) struct Roots {
     pub(super) cgroup: BTreeSet<(Pid, WorkloadUid)>,
     /// The living shims that wrote who they are.
     pub(super) shims: BTreeMap<Pid, WorkloadUid>,
+    /// Who was found before, and is the same process still.
+    pub(super) known: BTreeMap<Pid, WorkloadUid>,
     /// The living keepers of what was let go: they belong to nobody, and nobody is what it is by descending from them.
     pub(super) keepers: BTreeSet<Pid>,
 }
@@ -43,6 +45,15 @@ fn named(process: &Process, instance: &InstanceId) -> Named {
         }
         // Anybody can write anything into an environment: what does not have the form is not a mark.
         _ => Named::Nobody,
+    }
+}
+
+/// Whether its environment names another workload than this.
+fn is_elsewhere(process: &Process, instance: &InstanceId, uid: &WorkloadUid) -> bool {
+    match named(process, instance) {
+        Named::Nobody => false,
+        Named::Ours(other) => other != *uid,
+        Named::Foreign => true,
     }
 }
 
@@ -87,18 +98,35 @@ fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) 
     for (pid, uid) in roots.cgroup.iter().filter(|(pid, _)| allowed(*pid) && table.get(*pid).is_some()) {
         members.entry((uid.clone(), *pid)).or_default().cgroup = true;
     }
-    for (pid, uid) in roots.shims.iter().filter(|(pid, _)| allowed(**pid) && table.get(**pid).is_some()) {
+    let ours = |pid: Pid, uid| table.get(pid).is_some_and(|it| !is_elsewhere(it, instance, uid));
+    for (pid, uid) in roots.shims.iter().filter(|(pid, uid)| allowed(**pid) && ours(**pid, uid)) {
         members.entry((uid.clone(), *pid)).or_default().shim = true;
     }
     let mut open: Vec<(WorkloadUid, Pid)> = members.keys().cloned().collect();
+    descend(&mut open, &mut members, table, instance, &allowed);
+    // Once a member, always a member: what leaves its group, its parents, and its environment behind is who it was.
+    for (pid, uid) in roots.known.iter().filter(|(pid, _)| allowed(**pid)) {
+        let key = (uid.clone(), *pid);
+        if !members.contains_key(&key) && ours(*pid, uid) {
+            members.entry(key.clone()).or_default().known = true;
+            open.push(key);
+        }
+    }
+    descend(&mut open, &mut members, table, instance, &allowed);
+    members
+}
+
+/// Adds whoever descends from the open ones.
+fn descend(
+    open: &mut Vec<(WorkloadUid, Pid)>,
+    members: &mut BTreeMap<(WorkloadUid, Pid), Marks>,
+    table: &ProcessTable,
+    instance: &InstanceId,
+    allowed: &impl Fn(Pid) -> bool,
+) {
     while let Some((uid, pid)) = open.pop() {
         for child in table.children(pid).filter(|child| allowed(child.id.pid)) {
-            let elsewhere = match named(child, instance) {
-                Named::Nobody => false,
-                Named::Ours(other) => other != uid,
-                Named::Foreign => true,
-            };
-            if elsewhere {
+            if is_elsewhere(child, instance, &uid) {
                 continue;
             }
             let key = (uid.clone(), child.id.pid);
@@ -109,5 +137,4 @@ fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) 
             }
         }
     }
-    members
 }

@@ -56,6 +56,8 @@ pub struct Eyes {
     instance: InstanceId,
     cgroups: Option<CgroupMembers>,
     table: ProcessTable,
+    /// Who was found at the last look, and where it belongs.
+    known: BTreeMap<ProcId, WorkloadUid>,
     looks: u64,
     /// The last look was completed.
     complete: bool,
@@ -66,7 +68,13 @@ impl Eyes {
     /// The eyes of the instance whose state directory this is.
     pub fn new(state: StateDir, instance: InstanceId, cgroups: Option<Cgroups>) -> Eyes {
         let cgroups = cgroups.map(CgroupMembers::new);
-        Eyes { state, instance, cgroups, table: ProcessTable::new(), looks: 0, complete: false, host: None }
+        let (table, known) = (ProcessTable::new(), BTreeMap::new());
+        Eyes { state, instance, cgroups, table, known, looks: 0, complete: false, host: None }
+    }
+
+    /// Tells these eyes what other eyes have found: these processes belong to this workload.
+    pub fn remember(&mut self, uid: &WorkloadUid, members: &[ProcId]) {
+        self.known.extend(members.iter().map(|id| (*id, uid.clone())));
     }
 
     /// The number that the next look will have.
@@ -126,7 +134,8 @@ impl Eyes {
             let mut files = Files::default();
             files.read_shim(&self.state.workload(&uid));
             let workload = seen.entry(uid).or_default();
-            (workload.run_dir, workload.shim, workload.unreadable) = (true, files.shim, files.unreadable);
+            (workload.run_dir, workload.begun) = (true, files.begun);
+            (workload.shim, workload.unreadable) = (files.shim, files.unreadable);
         }
         for _ in 0..MAX_PASSES {
             let settled = self.processes(breadth, boot_id, me, &mut seen)?;
@@ -135,6 +144,10 @@ impl Eyes {
             }
         }
         self.ends(&mut seen, interested);
+        self.known = seen
+            .iter()
+            .flat_map(|(uid, workload)| workload.processes.iter().map(|process| (process.id, uid.clone())))
+            .collect();
         // What an earlier pass of this look saw, and nothing is left of.
         seen.retain(|_, workload| *workload != SeenWorkload::default());
         Ok(seen)
@@ -185,6 +198,14 @@ impl Eyes {
                 roots.shims.insert(shim.shim.pid, uid.clone());
             }
         }
+        for (id, uid) in &self.known {
+            if breadth == Breadth::Own {
+                self.table.find(id.pid)?;
+            }
+            if self.table.get(id.pid).is_some_and(|there| there.id == *id) {
+                roots.known.insert(id.pid, uid.clone());
+            }
+        }
         if breadth == Breadth::Own {
             self.descend(&roots, me.pid)?;
         }
@@ -228,7 +249,7 @@ impl Eyes {
     fn descend(&mut self, roots: &Roots, me: Pid) -> Result<(), OsError> {
         let inside: BTreeSet<Pid> = roots.cgroup.iter().map(|(pid, _)| *pid).collect();
         let mut open: Vec<Pid> = marks::marked(&self.table, &self.instance).map(|(_, pid)| pid).collect();
-        open.extend(roots.shims.keys());
+        open.extend(roots.shims.keys().chain(roots.known.keys()));
         let mut asked = BTreeSet::from([me]);
         while let Some(pid) = open.pop() {
             if !inside.contains(&pid) && asked.insert(pid) {

@@ -189,7 +189,7 @@ fn who_cleared_everything_is_found_by_its_cgroup() {
 }
 
 #[test]
-fn an_exec_is_noticed_in_both_directions() {
+fn an_exec_is_noticed_in_both_directions_and_who_was_ours_stays_ours() {
     let mut world = World::new();
     let (gate, mark) = (world.scratch.path().join("gate"), world.mark("w1"));
     let wait = format!("while [ ! -e {} ]; do sleep 0.01; done", gate.display());
@@ -202,8 +202,22 @@ fn an_exec_is_noticed_in_both_directions() {
     fs::write(gate, "").unwrap();
     eventually("the change", || {
         let seen = world.processes("w1");
-        (seen.iter().any(|it| it.id == comes) && seen.iter().all(|it| it.id != goes)).then_some(())
+        let has_mark = |id| seen.iter().find(|it| it.id == id).map(|it| it.marks.environment);
+        ((has_mark(comes), has_mark(goes)) == (Some(true), Some(false))).then_some(())
     });
+    // Eyes that have not seen it with its mark know nothing of it.
+    let mut others = Eyes::new(StateDir(world.scratch.path().into()), world.instance.clone(), None);
+    let seen = |eyes: &mut Eyes| match eyes.look(Time(0), &BTreeSet::new()).workloads {
+        Reading::Known(trees) => trees[&"w1".into()].processes.iter().map(|it| it.id).collect::<BTreeSet<_>>(),
+        Reading::Unknown(reason) => panic!("{reason}"),
+    };
+    assert_eq!(seen(&mut others), BTreeSet::from([comes]));
+    others.remember(&"w1".into(), &[goes]);
+    assert_eq!(seen(&mut others), BTreeSet::from([comes, goes]));
+    // Nor is it remembered as the process that it was, once another one has its pid.
+    others.remember(&"w1".into(), &[ProcId { start: StartTime(goes.start.0 + 1), ..goes }]);
+    kill(goes);
+    assert_eq!(seen(&mut others), BTreeSet::from([comes]));
 }
 
 #[test]
@@ -218,7 +232,7 @@ fn a_marked_process_that_changes_long_after_its_start_is_noticed_at_once() {
         (born.elapsed().as_secs() >= 4 && seen.iter().any(|it| it.id == goes)).then_some(())
     });
     fs::write(gate, "").unwrap();
-    eventually("its leaving", || world.processes("w1").is_empty().then_some(()));
+    eventually("its new environment", || (!world.processes("w1")[0].marks.environment).then_some(()));
     assert!(start_time(goes.pid).unwrap() == Some(goes.start));
 }
 
@@ -307,6 +321,7 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     world.file("workloads/newer/exit.json", r#"{"version":2,"result":"?"}"#);
     world.file("workloads/torn/shim.json", r#"{"version":1,"bootId"#);
     world.file("workloads/negative/shim.json", r#"{"version":1,"bootId":"b","shim":{"pid":-1,"start":1}}"#);
+    world.file("workloads/begun/begun", "");
     world.file("workloads/stray-file", "");
     world.file("logs/cared/exit.json", exit);
     world.file("logs/forgotten/exit.json", exit);
@@ -315,7 +330,7 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     assert_eq!((observed.look, observed.as_of, observed.boot_id), (1, Time(7), boot_id().unwrap()));
     let Reading::Known(seen) = observed.workloads else { panic!("unknown") };
     let names: Vec<_> = seen.keys().map(WorkloadUid::as_str).collect();
-    assert_eq!(names, ["cared", "ended", "negative", "newer", "oldboot", "torn"]);
+    assert_eq!(names, ["begun", "cared", "ended", "negative", "newer", "oldboot", "torn"]);
 
     let expected =
         Exit { code: Some(3), at: Some(Time(1_772_366_400_000)), peak_rss_bytes: Some(9), ..Exit::default() };
@@ -325,7 +340,11 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     );
     assert_eq!(seen[&"cared".into()], SeenWorkload { exit: Some(expected), ..Default::default() });
     let shim = ShimSeen { shim: sleeper, child: Some(sleeper), boot_id: "before".into() };
-    assert_eq!(seen[&"oldboot".into()], SeenWorkload { run_dir: true, shim: Some(shim), ..Default::default() });
+    assert_eq!(
+        seen[&"oldboot".into()],
+        SeenWorkload { run_dir: true, begun: true, shim: Some(shim), ..Default::default() }
+    );
+    assert_eq!(seen[&"begun".into()], SeenWorkload { run_dir: true, begun: true, ..Default::default() });
     for (uid, said) in [
         ("newer", "exit.json: format 2, and this tenure understands 1"),
         ("torn", "shim.json: EOF"),

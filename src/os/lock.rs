@@ -68,10 +68,57 @@ impl StateLock {
     }
 }
 
-/// Whether somebody holds the lock. Takes nothing, so that it is never in a controller's way.
-///
-/// # Errors
-/// The file cannot be opened or asked about.
-pub fn lock_is_held(path: &Path) -> io::Result<bool> {
-    is_locked(&OpenOptions::new().read(true).write(true).open(path)?)
+/// The lock seen from outside. It is asked about by the file that was there at first: who makes a state directory of the same
+/// name afresh holds another lock.
+#[derive(Debug)]
+pub struct LockWatch {
+    file: Option<File>,
+}
+
+impl LockWatch {
+    /// Watches the lock that this file is now. A file that is not there is held by nobody.
+    ///
+    /// # Errors
+    /// The file is there, and cannot be opened.
+    pub fn open(path: &Path) -> io::Result<LockWatch> {
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => Ok(LockWatch { file: Some(file) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LockWatch { file: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether somebody holds the lock. Takes nothing, so that it is never in a controller's way.
+    ///
+    /// # Errors
+    /// The file cannot be asked about.
+    pub fn is_held(&self) -> io::Result<bool> {
+        self.file.as_ref().map_or(Ok(false), is_locked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_watched_by_its_file_and_not_by_its_name() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        assert!(!LockWatch::open(&path).unwrap().is_held().unwrap());
+        let held = StateLock::take(&path).unwrap();
+        let watch = LockWatch::open(&path).unwrap();
+        assert!(watch.is_held().unwrap());
+        drop(held);
+        assert!(!watch.is_held().unwrap());
+        let again = StateLock::take(&path).unwrap();
+        assert!(watch.is_held().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let other = StateLock::take(&path).unwrap();
+        assert!(watch.is_held().unwrap());
+        drop(again);
+        assert!(!watch.is_held().unwrap());
+        assert!(LockWatch::open(&path).unwrap().is_held().unwrap());
+        drop(other);
+    }
 }

@@ -35,7 +35,7 @@ use system::give_back_open_files;
 pub use aim::{Held, Never};
 pub use error::*;
 pub use let_go::{KEPT_FORMAT, Keeper, Kept, keepers, register_keeper};
-pub use lock::{LockError, StateLock, lock_is_held};
+pub use lock::{LockError, LockWatch, StateLock};
 pub use mark::{MARK, RUN_DIR};
 pub use spawn::{adopt_fd, forget_stdio, ignore_requests_to_end, spawn_shim, spawn_workload};
 pub use state_dir::*;

@@ -55,6 +55,14 @@ fn starting(seen: &SeenWorkload, job: &Arc<Job>) -> Line {
             "its shim's report cannot be read".into(),
         ),
         (None, None, None, Some(shim)) => Line::Held(format!("its shim {} is about to report", shim.id).into(), None),
+        // An effect must not happen twice: once it may have happened, it is lost rather than begun again.
+        (None, None, None, None) if seen.begun => Line::Act(
+            Action::Condemn {
+                cause: Cause::ShimLost,
+                message: "its shim died while it started the program, which may have run".to_owned(),
+            },
+            "its shim is gone and left no report".into(),
+        ),
         (None, None, None, None) => Line::Act(Action::Start, needs(job)),
     }
 }
@@ -112,8 +120,11 @@ fn terminate(row: &Workload, now: Time) -> Stage {
 }
 
 fn kill(round: u32, now: Time) -> Stage {
-    let delay = KILL_DELAY.saturating_mul(2_u32.saturating_pow(round.saturating_sub(1).min(16))).min(KILL_DELAY_CAP);
-    Stage::Kill { round, deadline: now.after(delay), sent: false }
+    Stage::Kill { round, deadline: now.after(kill_delay(round)), sent: false }
+}
+
+fn kill_delay(round: u32) -> Duration {
+    KILL_DELAY.saturating_mul(2_u32.saturating_pow(round.saturating_sub(1).min(16))).min(KILL_DELAY_CAP)
 }
 
 fn stop(stage: Stage, cause: Cause, why: &str, case: Case<'_>) -> Line {
@@ -162,16 +173,28 @@ fn stopping(row: &Workload, stage: Stage, case: Case<'_>) -> Line {
         Stage::Ask { sent: true, .. } | Stage::Terminate { sent: true, .. } if waits_for_what_was_let_go(case) => {
             next(kill(1, case.now))
         }
-        Stage::Ask { deadline, sent: true } if case.now < deadline => wait(deadline),
+        Stage::Ask { deadline, sent: true } if is_ahead(deadline, ask_period(row), case.now) => wait(deadline),
         Stage::Ask { sent: true, .. } if members == 0 => next(kill_of_shim(case.now)),
         Stage::Ask { sent: true, .. } => next(terminate(row, case.now)),
-        Stage::Terminate { deadline, sent: true } if case.now < deadline => wait(deadline),
+        Stage::Terminate { deadline, sent: true }
+            if is_ahead(deadline, row.spec.grace_period.0.max(SHIM_GRACE), case.now) =>
+        {
+            wait(deadline)
+        }
         Stage::Terminate { sent: true, .. } => next(kill(1, case.now)),
-        Stage::Kill { deadline, sent: true, .. } if case.now < deadline => wait(deadline),
+        Stage::Kill { round, deadline, sent: true } if is_ahead(deadline, kill_delay(round), case.now) => {
+            wait(deadline)
+        }
         Stage::Kill { round, sent: true, .. } => next(kill(round.saturating_add(1), case.now)),
         // It was thought to be gone, and is not: something with its mark came back.
         Stage::Clean => next(terminate(row, case.now)),
     }
+}
+
+/// Whether a stage of this length has time left. More than all of it can not be left: then the clock was set back since the
+/// deadline was written down, and waiting for it would let what is unwanted live on.
+fn is_ahead(deadline: Time, length: Duration, now: Time) -> bool {
+    now < deadline && deadline <= now.after(length)
 }
 
 /// Whether only the shim is left, and it stays for what was let go: that is below it, and it would wait for its end.

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 const NOW: Time = Time(1_000_000);
+const SOON: Time = Time(1_000_050);
 const LATER: Time = Time(1_002_000);
+/// Later than any stage is long.
+const MUCH_LATER: Time = Time(1_060_000);
 const EARLIER: Time = Time(998_000);
 
 fn proc_id(pid: i32) -> ProcId {
@@ -106,6 +109,7 @@ fn each_stage_follows_from_what_is_seen_and_from_the_time() {
     let exited = || SeenWorkload { exit: Some(Exit { code: Some(0), ..Exit::default() }), ..alive() };
     let orphaned = || SeenWorkload { processes: vec![process(11, false)], ..alive() };
     let gone = SeenWorkload::default;
+    let begun = || SeenWorkload { run_dir: true, begun: true, ..SeenWorkload::default() };
     let ask = |deadline, sent| Some(Stage::Ask { deadline, sent });
     let terminate = |deadline, sent| Some(Stage::Terminate { deadline, sent });
     let kill = |deadline, sent| Some(Stage::Kill { round: 1, deadline, sent });
@@ -115,6 +119,7 @@ fn each_stage_follows_from_what_is_seen_and_from_the_time() {
         (&'static str, Option<JobPhase>, WorkloadType, WorkloadPhase, Option<Stage>, SeenWorkload, &'static str);
     let cases: Vec<Case> = vec![
         ("wanted, not there", running, Adapter, Starting, None, gone(), "Start"),
+        ("wanted, perhaps begun", running, Adapter, Starting, None, begun(), "Condemn"),
         ("wanted, reported", running, Adapter, Starting, None, alive(), "NoteRunning"),
         ("wanted, runs", running, Adapter, Running, None, alive(), "held: wanted: job j is Running"),
         (
@@ -136,6 +141,9 @@ fn each_stage_follows_from_what_is_seen_and_from_the_time() {
         ("asked, waiting", failed, Adapter, Stopping, ask(LATER, true), alive(), "held: Ask: 2 processes left"),
         ("asking was recorded, and perhaps not done", failed, Adapter, Stopping, ask(LATER, false), alive(), "Ask"),
         ("asked in vain", failed, Adapter, Stopping, ask(EARLIER, true), alive(), "Terminate"),
+        ("asked, and the clock was set back", failed, Adapter, Stopping, ask(MUCH_LATER, true), alive(), "Terminate"),
+        ("told, and the clock was set back", failed, Adapter, Stopping, terminate(MUCH_LATER, true), alive(), "Kill"),
+        ("killed, and the clock was set back", failed, Adapter, Stopping, kill(MUCH_LATER, true), alive(), "Kill"),
         (
             "told, waiting",
             failed,
@@ -146,7 +154,7 @@ fn each_stage_follows_from_what_is_seen_and_from_the_time() {
             "held: Terminate: 2 processes left",
         ),
         ("told in vain", failed, Script, Stopping, terminate(EARLIER, true), alive(), "Kill"),
-        ("killed, waiting", failed, Script, Stopping, kill(LATER, true), alive(), "held: Kill: 2 processes left"),
+        ("killed, waiting", failed, Script, Stopping, kill(SOON, true), alive(), "held: Kill: 2 processes left"),
         ("killed in vain", failed, Script, Stopping, kill(EARLIER, true), alive(), "Kill"),
         (
             "only the shim is left",

@@ -15,6 +15,9 @@ use thiserror::Error;
 /// The format that this program writes.
 pub const FORMAT: u32 = 1;
 
+/// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
+pub const PASSING: [&str; 5] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"];
+
 /// Why a shared file cannot be had.
 #[derive(Debug, Error)]
 pub enum FileError {

@@ -1,9 +1,9 @@
 //! The last net: a shim whose controller is gone for good stops its workload by itself.
 
 use super::ShimError;
-use super::files::SpecFile;
+use super::files::{self, SpecFile};
 use crate::model::{Exit, Pid, ProcId};
-use crate::os::{self, Held, Never, OsError, Process, ProcessTable, StateDir};
+use crate::os::{self, Held, LockWatch, Never, OsError, Process, ProcessTable, StateDir};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -20,6 +20,7 @@ const ROUND: Duration = Duration::from_millis(20);
 
 /// How long the controller's lock has been free.
 pub(super) struct Lease {
+    lock: LockWatch,
     length: Duration,
     every: Duration,
     checked: Instant,
@@ -27,10 +28,11 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(spec: &SpecFile) -> Lease {
+    pub(super) fn new(spec: &SpecFile) -> io::Result<Lease> {
         let length = Duration::from_millis(spec.lease_ms);
         let every = (length / 4).clamp(CHECK_AT_MOST_EVERY, CHECK_AT_LEAST_EVERY);
-        Lease { length, every, checked: Instant::now(), free_since: None }
+        let lock = LockWatch::open(&spec.lock_file)?;
+        Ok(Lease { lock, length, every, checked: Instant::now(), free_since: None })
     }
 
     /// When to look next; never, for a lease without an end.
@@ -39,17 +41,18 @@ impl Lease {
     }
 
     /// Whether the lock has been free for the lease.
-    pub(super) fn has_run_out(&mut self, spec: &SpecFile) -> bool {
+    pub(super) fn has_run_out(&mut self) -> bool {
         if self.length.is_zero() || self.checked.elapsed() < self.every {
             return false;
         }
         self.checked = Instant::now();
-        match os::lock_is_held(&spec.lock_file) {
+        match self.lock.is_held() {
             Ok(true) => self.free_since = None,
-            // A lock file that is gone is held by nobody.
-            Ok(false) | Err(_) => {
+            Ok(false) => {
                 self.free_since.get_or_insert_with(Instant::now);
             }
+            // Nothing is known: the time neither begins nor ends.
+            Err(_) => {}
         }
         self.free_since.is_some_and(|since| since.elapsed() >= self.length)
     }
@@ -187,7 +190,7 @@ fn collect(collected: &mut impl FnMut(i32, Exit)) {
 
 /// What the controller's clean-up would have done.
 pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
-    for name in ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"] {
+    for name in files::PASSING {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

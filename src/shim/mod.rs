@@ -37,6 +37,9 @@ use thiserror::Error;
 /// How long a hint of the file system may be late: files are looked at this often even without one.
 const POLL_FALLBACK: Duration = Duration::from_secs(1);
 
+/// How long after it was tried something is written again.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
+
 /// Why a shim could not do its job. It says so on stderr, which is `shim.log`.
 #[derive(Debug, Error)]
 enum ShimError {
@@ -77,27 +80,30 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
         Err(LockError::Held { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    if dir.join("shim.json").exists() || dir.join("exit.json").exists() {
+    let begun = dir.join("begun");
+    if begun.exists() || dir.join("shim.json").exists() || dir.join("exit.json").exists() {
         return Ok(());
     }
     let spec = files::read_spec(dir)?.ok_or(ShimError::NoSpec)?;
     os::become_subreaper().map_err(system("become a subreaper"))?;
+    let lease = Lease::new(&spec).map_err(system("watch the controller's lock"))?;
     let waiter = Waiter::new(dir).map_err(system("watch for ends, and the run directory"))?;
 
     let me = os::self_id()?;
     let mut command = command(dir, &spec)?;
-    if !begins(dir)? {
-        let message = Some("its shim died while it was being started: whether it ran is not known".into());
-        write_exit(dir, Exit { message, at: Some(now()), ..Exit::default() })?;
-        return write_shim(dir, me, None);
-    }
+    // From here on the program may run. Whatever ends this shim, nobody starts it again.
+    File::create(begun).map_err(system("say that it begins"))?;
     let child = match os::spawn_workload(&mut command, spec.cgroup.as_deref()) {
         Ok(child) => child,
         Err(error) => {
             let program = spec.command.first().map_or("", String::as_str);
             let message = format!("could not be started: {program}: {error} (in {})", spec.cwd.display());
-            write_exit(dir, Exit { message: Some(message), at: Some(now()), ..Exit::default() })?;
-            return write_shim(dir, me, None);
+            let exit = Exit { message: Some(message), at: Some(now()), ..Exit::default() };
+            let mut news = News { dir, shim: Some(shim_file(me, None)?), exit: Some(exit) };
+            while !news.tell()? {
+                std::thread::sleep(TELL_AGAIN);
+            }
+            return Ok(());
         }
     };
     drop(command);
@@ -106,12 +112,13 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
         Some(pid) => os::start_time(pid)?.map(|start| ProcId { pid, start }),
         None => None,
     };
-    write_shim(dir, me, start)?;
+    let mut news = News { dir, shim: Some(shim_file(me, start)?), exit: None };
+    news.tell()?;
     let pump = child.stdin.map(|pipe| Pump::new(dir, pipe)).transpose().map_err(system("open stdin"))?;
     if let Some(pump) = &pump {
         waiter.watch(pump.file()).map_err(system("watch stdin"))?;
     }
-    let mut shim = Shim { dir, spec: &spec, main: start, pump, ended: false, lease: Lease::new(&spec) };
+    let mut shim = Shim { dir, spec: &spec, main: start, pump, ended: false, news, lease };
     shim.live(&waiter)
 }
 
@@ -120,8 +127,9 @@ struct Shim<'a> {
     spec: &'a SpecFile,
     main: Option<ProcId>,
     pump: Option<Pump>,
-    /// Whether `exit.json` is written.
+    /// Whether the main process has ended.
     ended: bool,
+    news: News<'a>,
     lease: Lease,
 }
 
@@ -129,7 +137,8 @@ impl Shim<'_> {
     /// Until no process is left.
     fn live(&mut self, waiter: &Waiter) -> Result<(), ShimError> {
         loop {
-            if !self.collect()? {
+            let left = self.collect()?;
+            if self.news.tell()? && !left {
                 return Ok(());
             }
             if let Some(pump) = &mut self.pump
@@ -137,7 +146,7 @@ impl Shim<'_> {
             {
                 self.pump = None;
             }
-            if self.lease.has_run_out(self.spec) {
+            if self.lease.has_run_out() {
                 return self.end_by_itself();
             }
             self.wait(waiter)?;
@@ -147,7 +156,8 @@ impl Shim<'_> {
     fn wait(&self, waiter: &Waiter) -> Result<(), ShimError> {
         let pipe = self.pump.as_ref().filter(|pump| pump.is_full()).map(Pump::pipe);
         let pumping = self.pump.is_some().then_some(POLL_FALLBACK);
-        let timeout = [pumping, self.lease.next_check()].into_iter().flatten().min();
+        let telling = (!self.news.is_told()).then_some(TELL_AGAIN);
+        let timeout = [pumping, telling, self.lease.next_check()].into_iter().flatten().min();
         waiter.wait(pipe, timeout).map_err(system("wait"))
     }
 
@@ -157,11 +167,11 @@ impl Shim<'_> {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) => return Ok(true),
                 Ok(WaitStatus::Exited(pid, code)) => {
-                    self.note_end(pid.as_raw(), Exit { code: Some(code), ..Exit::default() })?;
+                    self.note_end(pid.as_raw(), Exit { code: Some(code), ..Exit::default() });
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
                     let signal = Some(signal.as_str().to_owned());
-                    self.note_end(pid.as_raw(), Exit { signal, ..Exit::default() })?;
+                    self.note_end(pid.as_raw(), Exit { signal, ..Exit::default() });
                 }
                 // Stopped, continued, or traced: it lives.
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -171,13 +181,13 @@ impl Shim<'_> {
         }
     }
 
-    fn note_end(&mut self, pid: i32, exit: Exit) -> Result<(), ShimError> {
+    fn note_end(&mut self, pid: i32, exit: Exit) {
         if self.ended || self.main.is_some_and(|main| main.pid.get() != pid) {
-            return Ok(());
+            return;
         }
         self.ended = true;
         self.pump = None;
-        Ok(write_exit(self.dir, Exit { at: Some(now()), peak_rss_bytes: os::peak_rss_of_children(), ..exit })?)
+        self.news.exit = Some(Exit { at: Some(now()), peak_rss_bytes: os::peak_rss_of_children(), ..exit });
     }
 
     /// No controller came back: stop the workload and clean up, as a controller would have.
@@ -197,8 +207,10 @@ impl Shim<'_> {
                 peak_rss_bytes: os::peak_rss_of_children(),
                 ..how
             };
-            write_exit(self.dir, exit)?;
+            self.news.exit = Some(exit);
         }
+        // With nobody left to end, one more word is not worth staying for.
+        self.news.tell()?;
         lease::clean(self.dir, self.spec).map_err(system("clean up"))
     }
 }
@@ -207,22 +219,48 @@ fn now() -> Time {
     Time(jiff::Timestamp::now().as_millisecond())
 }
 
-fn write_exit(dir: &Path, exit: Exit) -> Result<(), FileError> {
-    files::write_exit(dir, &ExitFile { version: files::FORMAT, exit })
+fn shim_file(shim: ProcId, child: Option<ProcId>) -> Result<ShimFile, ShimError> {
+    Ok(ShimFile { version: files::FORMAT, boot_id: os::boot_id()?, shim, child, started_at: now() })
 }
 
-fn write_shim(dir: &Path, shim: ProcId, child: Option<ProcId>) -> Result<(), ShimError> {
-    let file = ShimFile { version: files::FORMAT, boot_id: os::boot_id()?, shim, child, started_at: now() };
-    Ok(files::write_shim(dir, &file)?)
+/// What is to be written down for the controller, and is not yet.
+struct News<'a> {
+    dir: &'a Path,
+    shim: Option<ShimFile>,
+    exit: Option<Exit>,
 }
 
-/// Leaves word that the main process is about to be started. False: an earlier shim did, and died before it could say what
-/// came of that. What it does outside may have been done, and is not done twice.
-fn begins(dir: &Path) -> Result<bool, ShimError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join("begun")) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(system("leave word that it begins")(error)),
+impl News<'_> {
+    fn is_told(&self) -> bool {
+        self.shim.is_none() && self.exit.is_none()
+    }
+
+    /// Writes it; false: that failed, and will be tried again, as a full disk has room again some day, and an end that was
+    /// not told is an outcome that is lost. Without a directory there is nobody to tell.
+    fn tell(&mut self) -> Result<bool, ShimError> {
+        let outcome = self.write();
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(FileError::Io { .. }) if self.dir.exists() => Ok(false),
+            Err(FileError::Io { .. }) => {
+                (self.shim, self.exit) = (None, None);
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The end first: whoever finds the one of a workload that could not be started finds the other.
+    fn write(&mut self) -> Result<(), FileError> {
+        if let Some(exit) = &self.exit {
+            files::write_exit(self.dir, &ExitFile { version: files::FORMAT, exit: exit.clone() })?;
+            self.exit = None;
+        }
+        if let Some(shim) = &self.shim {
+            files::write_shim(self.dir, shim)?;
+            self.shim = None;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything that can go wrong with the store, and what to do about it.
 
-use crate::model::Kind;
+use crate::model::{InstanceId, Kind};
 use rusqlite::ErrorCode;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,22 @@ pub enum StoreError {
         path: PathBuf,
         /// What SQLite found.
         what: String,
+    },
+    /// The state directory was an instance's, and the store is not, or no longer, that instance's.
+    #[error(
+        "the store {} {}, and this state directory is that of instance {expected} (so says {}): nothing will be started or reaped; \
+         put the store back, or empty the state directory to begin afresh", path.display(),
+         .found.as_ref().map_or_else(|| "is empty".to_owned(), |found| format!("is that of instance {found}")), witness.display()
+    )]
+    Another {
+        /// The store.
+        path: PathBuf,
+        /// Whose it should be.
+        expected: InstanceId,
+        /// Whose it is; none: it holds nothing.
+        found: Option<InstanceId>,
+        /// The file that says so.
+        witness: PathBuf,
     },
     /// The file was removed or replaced while it was open: what is written to it now would be lost.
     #[error(

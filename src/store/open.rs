@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -82,6 +82,11 @@ impl Store {
     /// A file larger than this many bytes is checked beside its use.
     pub(super) fn open_within(path: &Path, at_once: u64) -> Result<Store, StoreError> {
         let io = |source| StoreError::Open { path: path.to_owned(), source };
+        let witness = Witness::of(path)?;
+        // Opening an empty file is enough to make SQLite remove the log beside it, which may be all that is left.
+        if fs::metadata(path).map_or(0, |meta| meta.len()) == 0 {
+            witness.refuse_another(path, None)?;
+        }
         // SQLite would make the file by the umask; its side files take the mode of the file.
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io)?;
@@ -89,6 +94,8 @@ impl Store {
         let sqlite = |error| StoreError::sqlite(path, error);
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let fresh = refuse_others(&writer, path)?;
+        let found = if fresh { None } else { read_instance(&writer).map_err(sqlite)? };
+        witness.refuse_another(path, found.as_ref())?;
         writer.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
         writer.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
         let beside = integrity::is_large(path, at_once);
@@ -97,6 +104,7 @@ impl Store {
         }
         migrate(&mut writer).map_err(sqlite)?;
         let instance = make_instance(&mut writer).map_err(sqlite)?;
+        witness.note(&instance)?;
         if !beside {
             return Store::assemble(path, instance, Some(writer), Reading::Known(()));
         }
@@ -148,6 +156,49 @@ impl Store {
             revisions: watch::Sender::new(revision),
             integrity: Arc::new(watch::Sender::new(integrity)),
         })
+    }
+}
+
+/// The file beside a store, `tenure.instance`, that says whose it is: a store that was emptied, or is gone, can not be told from
+/// one that never was, and who takes it for new forgets every job and every process that it had.
+struct Witness {
+    path: PathBuf,
+    instance: Option<InstanceId>,
+}
+
+impl Witness {
+    fn of(store: &Path) -> Result<Witness, StoreError> {
+        let path = store.with_extension("instance");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(StoreError::Open { path, source }),
+        };
+        let instance = Some(text.trim()).filter(|text| !text.is_empty()).map(|text| InstanceId(text.to_owned()));
+        Ok(Witness { path, instance })
+    }
+
+    /// Refuses a store that is not of the instance that was here. `found`: whose it is; none: it holds nothing.
+    fn refuse_another(&self, store: &Path, found: Option<&InstanceId>) -> Result<(), StoreError> {
+        match &self.instance {
+            Some(expected) if Some(expected) != found => Err(StoreError::Another {
+                path: store.to_owned(),
+                expected: expected.clone(),
+                found: found.cloned(),
+                witness: self.path.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&self, instance: &InstanceId) -> Result<(), StoreError> {
+        if self.instance.is_some() {
+            return Ok(());
+        }
+        let beside = self.path.with_extension("instance.tmp");
+        let io = |source| StoreError::Open { path: self.path.clone(), source };
+        fs::write(&beside, format!("{instance}\n")).map_err(io)?;
+        fs::rename(&beside, &self.path).map_err(io)
     }
 }
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod cases;
+mod chaos;
 mod directory;
 mod large;
 mod letting_go;
 mod manners;
+mod reaping;
 mod support;

@@ -83,6 +83,7 @@ fn read_shim(files: &Files, workload: &mut SeenWorkload) {
     if files.garbage && files.shim.is_some() {
         workload.unreadable = Some("shim.json cannot be understood".into());
     } else {
+        workload.begun = files.begun;
         workload.shim = files.shim.clone();
     }
 }

@@ -263,11 +263,8 @@ impl It {
         let main = self.host.procs.values().filter(living).any(|it| it.role == Role::Main);
         let shim =
             self.host.run_dirs.get(uid).and_then(|files| files.lock).is_some_and(|lock| self.host.is_alive(lock));
-        let exit = self.host.files(uid).and_then(|files| files.exit.as_ref());
-        let unknown = exit.is_some_and(|exit| exit.code.is_none() && exit.signal.is_none());
         let wrong = match cause {
-            // A shim that found that one before it had begun cannot say more than that.
-            Some(Cause::Exited) => main && !unknown,
+            Some(Cause::Exited) => main,
             Some(Cause::ShimLost) => shim,
             _ => false,
         };

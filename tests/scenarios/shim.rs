@@ -93,17 +93,16 @@ impl It {
         let pid = id.pid.get();
         let locked = |it: &It, lock: Option<ProcId>| lock.is_some_and(|lock| it.host.is_alive(lock));
         let Some(files) = self.host.run_dirs.get(uid).cloned() else { return self.leave(pid) };
-        if locked(self, files.lock) || files.shim.is_some() || files.exit.is_some() || !files.spec {
+        if locked(self, files.lock) || files.begun || files.shim.is_some() || files.exit.is_some() || !files.spec {
             return self.leave(pid);
         }
         if let Some(files) = self.host.run_dirs.get_mut(uid) {
             files.lock = Some(id);
         }
-        let begun = self.host.run_dirs.get_mut(uid).is_some_and(|files| std::mem::replace(&mut files.begun, true));
-        if begun {
-            self.write_exit(uid, Exit { message: Some("its shim died".into()), ..Exit::default() });
+        if let Some(files) = self.host.run_dirs.get_mut(uid) {
+            files.begun = true;
         }
-        self.host.shims.insert(pid, (if begun { Shim::Failed } else { Shim::Begun }, lease));
+        self.host.shims.insert(pid, (Shim::Begun, lease));
         true
     }
 

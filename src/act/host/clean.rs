@@ -8,9 +8,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
-const PASSING: [&str; 5] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"];
-
 /// Cleans up; gives how the main process ended, if its shim wrote that. Every step may have been done before.
 pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActError> {
     if let Some(cgroups) = &host.cgroups
@@ -22,7 +19,7 @@ pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActE
         return Err(ActError::File { doing: "remove the cgroup", path, source });
     }
     let (run, log) = (host.state_dir.workload(uid), host.state_dir.log(uid));
-    for name in PASSING {
+    for name in files::PASSING {
         remove(&run.join(name))?;
     }
     if run.is_dir() {

@@ -45,7 +45,7 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
     }
     let killed = Held::take(&outside, &never).signal(&[Signal::SIGKILL]);
     if round > 1 && !outside.is_empty() {
-        sweep(host, uid, &never)?;
+        sweep(host, uid, targets, &never)?;
     }
     killed?;
     Ok(())
@@ -53,9 +53,10 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
 
 /// Stops every member until a look finds none that is not stopped, then kills them: a tree that forks faster than it can be
 /// found forks no more. Again, until a look finds nobody.
-fn sweep(host: &Host, uid: &WorkloadUid, never: &Never) -> Result<(), ActError> {
+fn sweep(host: &Host, uid: &WorkloadUid, targets: &[ProcId], never: &Never) -> Result<(), ActError> {
     let begun = Instant::now();
     let mut eyes = Eyes::new(host.state_dir.clone(), host.instance.clone(), host.cgroups.clone());
+    eyes.remember(uid, targets);
     let mut frozen: BTreeSet<ProcId> = BTreeSet::new();
     while begun.elapsed() < SWEEP {
         let members = members(&mut eyes, uid);

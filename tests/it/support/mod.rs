@@ -79,6 +79,12 @@ impl World {
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.controller.is_none(), "there is a controller already");
+        self.controller = Some(self.command().spawn().unwrap());
+        wait_for("the controller to answer", || self.cli(&["status"]).status.success().then_some(()));
+    }
+
+    /// How a controller of this world is started.
+    pub fn command(&self) -> Command {
         let log = File::options().create(true).append(true).open(self.dir.path().join("controller.log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
         command
@@ -94,8 +100,12 @@ impl World {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        self.controller = Some(command.spawn().unwrap());
-        wait_for("the controller to answer", || self.cli(&["status"]).status.success().then_some(()));
+        command
+    }
+
+    /// The controller's pid.
+    pub fn controller_pid(&self) -> u32 {
+        self.controller.as_ref().expect("a controller runs").id()
     }
 
     /// SIGKILL to the controller, and nothing else.
