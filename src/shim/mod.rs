@@ -10,7 +10,7 @@
 //! - When the controller's lock has been free for the lease, it stops the workload and cleans up by itself.
 //! - Requests to end (SIGTERM, …) are for the workload, not for it.
 //!
-//! It starts no runtime and no thread: a hundred of them should cost next to nothing.
+//! It starts no runtime, and but for ending a large tree no thread: a hundred of them should cost next to nothing.
 
 pub mod files;
 mod keep;

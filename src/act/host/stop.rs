@@ -43,7 +43,7 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
             outside.retain(|target| !inside.contains(&target.pid));
         }
     }
-    let killed = Held::take(&outside, &never).signal(&[Signal::SIGKILL]);
+    let killed = Held::kill(&outside, &never);
     if round > 1 && !outside.is_empty() {
         sweep(host, uid, targets, &never)?;
     }
@@ -65,7 +65,7 @@ fn sweep(host: &Host, uid: &WorkloadUid, targets: &[ProcId], never: &Never) -> R
         }
         let new: Vec<ProcId> = members.iter().filter(|id| !frozen.contains(id)).copied().collect();
         if new.is_empty() {
-            Held::take(&members, never).signal(&[Signal::SIGKILL])?;
+            Held::kill(&members, never)?;
             // What may not be signalled, and what hangs in the kernel, stays: a later round tries again.
             let left = self::members(&mut eyes, uid);
             if left.iter().all(|id| frozen.contains(id)) {
