@@ -4,7 +4,7 @@ use super::{Host, spare};
 use crate::act::ActError;
 use crate::model::{ProcId, Reading, Time, WorkloadUid};
 use crate::observe::Eyes;
-use crate::os::{Held, Never};
+use crate::os::{self, Held, Never};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -18,7 +18,10 @@ const SWEEP: Duration = Duration::from_secs(2);
 pub(super) fn end_of_file(host: &Host, uid: &WorkloadUid) -> Result<(), ActError> {
     let path = host.state_dir.workload(uid).join("stdin.eof");
     match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            os::ring(&host.state_dir.workload(uid));
+            Ok(())
+        }
         // No run directory: nothing to be asked.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(ActError::File { doing: "create", path, source }),
