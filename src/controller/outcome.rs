@@ -1,8 +1,8 @@
 //! How a script ended, from the files that it left.
 
 use crate::model::{Exit, Failure, Outcome};
+use crate::os::open_plain;
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub fn of_script(exit: &Exit, dir: &Path) -> Outcome {
 fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
     let invalid = |message: String| Failure { reason: "OutputInvalid".into(), message };
     let file =
-        File::open(path).map_err(|error| invalid(format!("failed to read stdout ({}): {error}", path.display())))?;
+        open_plain(path).map_err(|error| invalid(format!("failed to read stdout ({}): {error}", path.display())))?;
     let mut bytes = Vec::new();
     file.take(STDOUT_MAX + 1)
         .read_to_end(&mut bytes)
@@ -48,7 +48,7 @@ fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
 /// The last lines of a file, on one line each, without control characters but for the line ends.
 fn tail(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = open_plain(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(STDERR_TAIL)))?;
         let mut bytes = Vec::new();

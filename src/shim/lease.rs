@@ -190,12 +190,7 @@ fn collect(collected: &mut impl FnMut(i32, Exit)) {
 
 /// What the controller's clean-up would have done.
 pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
-    for name in files::PASSING {
-        match fs::remove_file(dir.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
+    files::remove_passing(dir).map_err(io::Error::other)?;
     if let Some(cgroup) = &spec.cgroup {
         // Who is left in it is protected by the policy.
         if !spec.protect.is_empty() {

@@ -5,6 +5,7 @@
 mod cases;
 mod chaos;
 mod directory;
+mod garbage;
 mod large;
 mod letting_go;
 mod manners;
