@@ -26,7 +26,8 @@ impl Nonsense {
 
     /// A line that begins at this byte of `stdout` is no message. Gives the words for the log, but for a flood.
     pub(crate) fn line(&mut self, at: u64, line: &[u8], why: &str) -> Option<String> {
-        let shown = String::from_utf8_lossy(line.get(..SHOWN_BYTES).unwrap_or(line)).escape_debug().to_string();
+        let shown = String::from_utf8_lossy(line.get(..SHOWN_BYTES).unwrap_or(line));
+        let shown = shown.replace(char::is_control, "\u{fffd}");
         let cut = if line.len() > SHOWN_BYTES { "…" } else { "" };
         let words =
             format!("the agent wrote what is no message of ACP (at byte {at} of its stdout): {why}: `{shown}{cut}`");
@@ -66,7 +67,7 @@ mod tests {
         let told = nonsense.line(7, b"Loading\xff \x1b[1m", "expected value").unwrap();
         assert_eq!(
             told,
-            "the agent wrote what is no message of ACP (at byte 7 of its stdout): expected value: `Loading\u{fffd} \\u{1b}[1m`"
+            "the agent wrote what is no message of ACP (at byte 7 of its stdout): expected value: `Loading\u{fffd} \u{fffd}[1m`"
         );
         nonsense.sense();
         for _ in 0..10 {

@@ -6,6 +6,7 @@
 //!   shim that started that one, also after the shim has died.
 //! - An environment mark says whose a process is, over its descent: one that names another workload, or another instance,
 //!   ends the descent there.
+//! - An environment that another user wrote is no mark.
 //! - Process 1 and the controller itself are never part of a workload; nor is what was let go (`tenure detach`).
 //! - State, parent, and memory of what it reports were read in this look.
 //! - A look at the whole host misses none of these. One at what is [`Own`](Breadth::Own) reads no list of processes: it reads

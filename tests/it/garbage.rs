@@ -96,24 +96,15 @@ impl Garbage {
     }
 }
 
-fn script(name: &str, script: &str) -> String {
+pub(crate) fn script(name: &str, script: &str) -> String {
     format!(
         "apiVersion: tenure.dev/v1alpha1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  flow:\n    steps:\n      work:\n        run: {}\n",
         serde_json::to_string(script).unwrap()
     )
 }
 
-fn agent(command: &str, more: &str) -> String {
-    format!(
-        "apiVersion: tenure.dev/v1alpha1\nkind: AgentClass\nmetadata: {{name: agent}}\nspec:\n  command: [sh, -c, {}]\n{more}",
-        serde_json::to_string(command).unwrap()
-    )
-}
-
-const TALK: &str = "apiVersion: tenure.dev/v1alpha1\nkind: Job\nmetadata: {name: job}\nspec:\n  flow:\n    steps:\n      work: {executor: agent, agent: agent, prompt: '@say done', output_mode: stream_result, outputs: [result]}\n";
-
 /// The run directory of a job's one workload.
-fn run_dir(world: &World, job: &str) -> Option<PathBuf> {
+pub(crate) fn run_dir(world: &World, job: &str) -> Option<PathBuf> {
     let workload = world.workloads_of(job).pop()?;
     let dir = world.state().join("workloads").join(workload["metadata"]["uid"].as_str()?);
     (workload["status"]["phase"] == "Running" && dir.join("shim.json").exists()).then_some(dir)
@@ -121,7 +112,7 @@ fn run_dir(world: &World, job: &str) -> Option<PathBuf> {
 
 /// That the loop goes on: a job that begins now runs to its end; and what the controller has held in memory.
 #[track_caller]
-fn goes_on(world: &World) {
+pub(crate) fn goes_on(world: &World) {
     world.drop_file("neighbour.yaml", &script("neighbour", "echo well"));
     let neighbour = world.wait_job("neighbour", "Succeeded");
     assert_eq!(neighbour["status"]["outputs"]["stdout"], "well");
@@ -134,7 +125,7 @@ fn goes_on(world: &World) {
 
 /// That a job failed and says why, on the job, on its run, on its workload, and among the events; and nothing of it is left.
 #[track_caller]
-fn failed_because(world: &World, job: &str, cause: &str, words: &[&str]) {
+pub(crate) fn failed_because(world: &World, job: &str, cause: &str, words: &[&str]) {
     let ended = world.wait_job(job, "Failed");
     let run = world.runs(job).remove("work").unwrap();
     let workload = world.workloads_of(job).pop().unwrap();
