@@ -178,14 +178,13 @@ fn an_adapter_that_ends_in_the_middle_of_a_line() {
 
 #[test]
 fn an_adapter_whose_answer_has_the_wrong_form() {
-    let wrong =
-        "echo '{\"jsonrpc\":\"2.0\",\"id\":\"initialize\",\"result\":{\"protocolVersion\":[]}}'; exec sleep 1000";
+    let wrong = "read -r line; echo '{\"jsonrpc\":\"2.0\",\"id\":\"initialize\",\"result\":{\"protocolVersion\":[]}}'; exec sleep 1000";
     is_the_end(wrong, "StartFailed", &["the agent's answer to initialize makes no sense"]);
 }
 
 #[test]
 fn an_adapter_whose_error_has_the_wrong_form() {
-    let wrong = "echo '{\"jsonrpc\":\"2.0\",\"id\":\"initialize\",\"error\":[\"no\"]}'; exec sleep 1000";
+    let wrong = "read -r line; echo '{\"jsonrpc\":\"2.0\",\"id\":\"initialize\",\"error\":[\"no\"]}'; exec sleep 1000";
     is_the_end(wrong, "StartFailed", &["an error that makes no sense: [\"no\"]"]);
 }
 

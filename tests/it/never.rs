@@ -105,7 +105,7 @@ fn another_instances_one_inside_of_the_other(cgroups: bool) {
     outer.start();
     let neighbour = sleeping(&outer, "above");
     let inner = World::idle();
-    inner.drop_file("policy.yaml", &policy("{lease: 4s}"));
+    inner.drop_file("policy.yaml", &policy("{lease: 15s}"));
     let run = format!(
         "exec {} run {} --state {} --resync 1s >{}/controller.log 2>&1",
         env!("CARGO_BIN_EXE_tenure"),
@@ -155,9 +155,15 @@ fn marks_that_somebody_made_up() {
     let traces = sleeping(&world, "job");
     let instance = procs::instance_of(&world.state()).unwrap();
     let uid = traces.uids.first().unwrap();
-    let others =
-        ["", "/", &instance, &format!("{instance}/"), &format!("{instance}/../{uid}"), &format!("other/{uid}")]
-            .map(Stranger::with_mark);
+    let others = [
+        "",
+        "/",
+        &instance,
+        &format!("{instance}/"),
+        &format!("{instance}/../no-such-workload"),
+        "another/no-such-workload",
+    ]
+    .map(Stranger::with_mark);
     let joined = Stranger::with_mark(&format!("{instance}/{uid}"));
     let leaked = Stranger::with_mark(&format!("{instance}/no-such-workload"));
     wait_for("the leak to be ended", || (!leaked.process.is_alive()).then_some(()));
