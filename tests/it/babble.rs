@@ -18,12 +18,14 @@ const TALK: &str = "apiVersion: tenure.dev/v1alpha1\nkind: Job\nmetadata: {name:
 #[test]
 fn what_a_script_says_is_its_output_whatever_it_is_up_to_a_limit() {
     let world = World::new();
-    let cases: [(&str, &str, Result<&dyn Fn(&str) -> bool, &str>); 9] = [
-        ("bytes", r"printf '\377\376ok\300'", Ok(&|text| text == "\u{fffd}\u{fffd}ok\u{fffd}")),
-        ("half", r#"printf '{"a": 1, "b'"#, Ok(&|text| text == r#"{"a": 1, "b"#)),
-        ("zeros", "head -c 1000 /dev/zero", Ok(&|text| text.len() == 1000)),
-        ("deep", "head -c 1000000 /dev/zero | tr '\\0' '['", Ok(&|text| text.len() == 1_000_000)),
-        ("flood", "yes x | head -n 1000000", Ok(&|text| text.len() == 1_999_999)),
+    /// What the text is like, or why there is none.
+    type Expected = Result<fn(&str) -> bool, &'static str>;
+    let cases: [(&str, &str, Expected); 9] = [
+        ("bytes", r"printf '\377\376ok\300'", Ok(|text| text == "\u{fffd}\u{fffd}ok\u{fffd}")),
+        ("half", r#"printf '{"a": 1, "b'"#, Ok(|text| text == r#"{"a": 1, "b"#)),
+        ("zeros", "head -c 1000 /dev/zero", Ok(|text| text.len() == 1000)),
+        ("deep", "head -c 1000000 /dev/zero | tr '\\0' '['", Ok(|text| text.len() == 1_000_000)),
+        ("flood", "yes x | head -n 1000000", Ok(|text| text.len() == 1_999_999)),
         ("long", "head -c 100000000 /dev/zero | tr '\\0' x", Err("stdout is longer than 8388608 bytes")),
         ("fifo", r#"cd "$TENURE_RUN_DIR"; rm stdout; mkfifo stdout"#, Err("it is not a file")),
         ("directory", r#"cd "$TENURE_RUN_DIR"; rm stdout; mkdir stdout"#, Err("it is not a file")),

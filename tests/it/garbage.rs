@@ -77,7 +77,7 @@ impl Garbage {
         let beside = path.with_extension("garbage");
         fs::write(&beside, bytes).unwrap();
         if matches!(self, Garbage::Forbidden) {
-            fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+            fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
         }
         fs::rename(beside, path).unwrap();
     }
