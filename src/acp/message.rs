@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use crate::model::{MOST_VALUES, is_too_much};
 use agent_client_protocol_schema::rpc::{JsonRpcMessage, Notification};
 use agent_client_protocol_schema::v1::{CLIENT_METHOD_NAMES, Error, ErrorCode, Request, RequestId, Response};
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,10 @@ struct Raw<'a> {
     method: Option<String>,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "present")]
-    result: Option<Value>,
-    error: Option<Value>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 /// As much of an update as says whether anybody wants the rest.
@@ -61,14 +63,18 @@ impl Line {
         let raw: Raw = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         match raw {
             Raw { id: Some(id), method: Some(method), params, .. } => {
-                Ok(Line::Request { id, params: unpacked(params)?, method })
+                // What cannot be unpacked is answered all the same: that the parameters make no sense.
+                Ok(Line::Request { id, params: unpacked(params).unwrap_or_default(), method })
             }
             Raw { id: None, method: Some(method), params, .. } => {
                 let wanted = params.filter(|params| is_wanted(&method, params));
                 Ok(Line::Notification { params: unpacked(wanted)?, method })
             }
             Raw { id: Some(id), error: Some(error), .. } => Ok(Line::Response { id, result: Err(error_of(error)) }),
-            Raw { id: Some(id), result: Some(result), .. } => Ok(Line::Response { id, result: Ok(result) }),
+            Raw { id: Some(id), result: Some(result), .. } => {
+                let result = unpacked(Some(result)).map_err(|why| error(ErrorCode::InternalError, why));
+                Ok(Line::Response { id, result })
+            }
             // It is an answer all the same, and somebody waits for it.
             Raw { id: Some(id), .. } if id != RequestId::Null => {
                 let message = "an answer without a result and without an error";
@@ -89,14 +95,18 @@ fn is_wanted(method: &str, params: &RawValue) -> bool {
 }
 
 fn unpacked(raw: Option<&RawValue>) -> Result<Value, String> {
-    raw.map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()).map_err(|error| error.to_string()))
+    let Some(raw) = raw else { return Ok(Value::Null) };
+    if is_too_much(raw.get().as_bytes()) {
+        return Err(format!("it holds more than {MOST_VALUES} values"));
+    }
+    serde_json::from_str(raw.get()).map_err(|error| error.to_string())
 }
 
 /// An error, whatever its form: that it is one is what counts.
-fn error_of(value: Value) -> Error {
-    let words = value.to_string();
-    serde_json::from_value(value).unwrap_or_else(|_| {
-        let shown: String = words.chars().take(200).collect();
+fn error_of(raw: &RawValue) -> Error {
+    let known = unpacked(Some(raw)).and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()));
+    known.unwrap_or_else(|_| {
+        let shown: String = raw.get().chars().take(200).collect();
         error(ErrorCode::InternalError, format!("an error that makes no sense: {shown}"))
     })
 }

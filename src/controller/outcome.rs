@@ -1,7 +1,8 @@
 //! How a script ended, from the files that it left.
 
-use crate::model::{Exit, Failure, Outcome};
+use crate::model::{Exit, Failure, MOST_VALUES, Outcome, is_too_much};
 use crate::os::open_plain;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -35,8 +36,14 @@ fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
     if bytes.len() as u64 > STDOUT_MAX {
         return Err(invalid(format!("stdout is longer than {STDOUT_MAX} bytes; write large results to a file")));
     }
-    Ok(match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => fields,
+    let is_object =
+        bytes.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+    if is_object && is_too_much(&bytes) {
+        return Err(invalid(format!("stdout holds more than {MOST_VALUES} values; write large results to a file")));
+    }
+    let object = if is_object { serde_json::from_slice(&bytes).ok() } else { None };
+    Ok(match object {
+        Some(Value::Object(fields)) => fields,
         _ => {
             let text = String::from_utf8_lossy(&bytes);
             let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();

@@ -35,19 +35,34 @@ fn what_a_script_says_is_its_output_whatever_it_is_up_to_a_limit() {
         world.drop_file(&format!("{name}.yaml"), &script(name, text));
     }
     for (name, _, expected) in &cases {
+        // One by one: a list of them all would be megabytes each time.
+        let job = wait_for(&format!("job {name} to end\n{}", world.log()), || {
+            world.get("job", name).filter(|job| job["status"]["finishedAt"].is_string())
+        });
         match expected {
             Ok(is_right) => {
-                let job = world.wait_job(name, "Succeeded");
+                assert_eq!(job["status"]["phase"], "Succeeded", "{name}");
                 assert!(is_right(job["status"]["outputs"]["stdout"].as_str().unwrap()), "{name}");
             }
             Err(words) => {
-                let job = world.wait_job(name, "Failed");
+                assert_eq!(job["status"]["phase"], "Failed", "{name}");
                 let message = job["status"]["message"].as_str().unwrap();
                 assert!(message.contains("OutputInvalid") && message.contains(words), "{name}: {message}");
             }
         }
         world.wait_gone(&world.traces_of(name));
     }
+    goes_on(&world);
+}
+
+/// Unpacked, it would take more than a gigabyte.
+#[test]
+fn what_a_script_says_that_is_small_only_as_text() {
+    let world = World::new();
+    let zeros = "printf '{\"a\":[0'; yes ,0 | tr -d '\\n' | head -c 8000000; printf ']}'";
+    world.drop_file("job.yaml", &script("job", zeros));
+    let message = world.wait_job("job", "Failed")["status"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("stdout holds more than 100000 values; write large results to a file"), "{message}");
     goes_on(&world);
 }
 
@@ -113,6 +128,14 @@ fn an_adapter_that_says_what_nests_too_deeply() {
 fn an_adapter_that_tells_long_stories_that_nobody_asks_for() {
     let story = "printf '{\"jsonrpc\":\"2.0\",\"method\":\"session/update\",\"params\":{\"sessionId\":\"x\",\"update\":{\"sessionUpdate\":\"tool_call\",\"x\":[0'; \
                  yes ,0 | tr -d '\\n' | head -c 15000000; echo ']}}}'";
+    is_put_up_with(story, &[]);
+}
+
+/// What somebody does ask for is not unpacked either when it is too much.
+#[test]
+fn an_adapter_that_tells_long_stories_in_the_place_of_a_message() {
+    let story = "printf '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"fs/read_text_file\",\"params\":[0'; \
+                 yes ,0 | tr -d '\\n' | head -c 15000000; echo ']}'";
     is_put_up_with(story, &[]);
 }
 

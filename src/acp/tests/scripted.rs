@@ -296,7 +296,7 @@ async fn garbage_is_skipped() {
 async fn answers_that_make_no_sense_are_answers_all_the_same() {
     for (answer, expected) in [
         (r#""error": "oops""#, r#"an error that makes no sense: "oops""#),
-        (r#""error": {"code": "x"}"#, r#"an error that makes no sense: {"code":"x"}"#),
+        (r#""error": {"code": "x"}"#, r#"an error that makes no sense: {"code": "x"}"#),
         (r#""results": {}"#, "an answer without a result and without an error"),
         (r#""result": [1]"#, "the answer to session/prompt makes no sense"),
         (r#""result": null"#, "the answer to session/prompt makes no sense"),
