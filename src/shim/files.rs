@@ -16,7 +16,7 @@ use thiserror::Error;
 pub const FORMAT: u32 = 1;
 
 /// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
-pub const PASSING: [&str; 5] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"];
+pub const PASSING: [&str; 6] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun", "bell"];
 
 /// Why a shared file cannot be had.
 #[derive(Debug, Error)]
