@@ -89,8 +89,8 @@ impl Work<'_> {
     fn go_on(&mut self) {
         match self.status.phase {
             JobPhase::Running => {
-                let started = self.start_ready();
-                if !started && !self.in_motion() {
+                self.start_ready();
+                if !self.in_motion() {
                     self.settle();
                 }
             }

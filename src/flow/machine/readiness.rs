@@ -56,13 +56,10 @@ struct Walk<'w, 'a> {
 }
 
 impl Work<'_> {
-    /// Makes the runs of all steps that are ready. Whether there was one.
-    pub fn start_ready(&mut self) -> bool {
-        let before = self.runs.len();
+    /// Makes the runs of all steps that are ready.
+    pub fn start_ready(&mut self) {
         let outlook = vec![Outlook::Never; self.graph.steps.len()];
-        let mut walk = Walk { work: self, outlook };
-        walk.all();
-        self.runs.len() > before
+        Walk { work: self, outlook }.all();
     }
 }
 

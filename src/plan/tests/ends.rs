@@ -240,6 +240,26 @@ fn a_stage_waits_for_its_time_and_then_gives_way_to_the_next() {
 }
 
 #[test]
+fn who_gives_no_time_is_sent_no_sigterm() {
+    let hasty = |mut row: Workload| {
+        row.spec.grace_period = Span::seconds(0);
+        row
+    };
+    let killed = (Stage::Kill { round: 1, deadline: after(200), sent: false }, vec![11, 12]);
+    let cases = [
+        hasty(script(WorkloadPhase::Running, None)),
+        hasty(adapter(WorkloadPhase::Stopping, ask(NOW))),
+        hasty(script(WorkloadPhase::Stopping, Some(Stage::Clean))),
+    ];
+    for row in cases {
+        assert_eq!(begun(&ended(row, alive(), &open_gate())), killed);
+    }
+    // An adapter is asked all the same: that has a time of its own.
+    let first = begun(&ended(hasty(adapter(WorkloadPhase::Running, None)), alive(), &open_gate())).0;
+    assert_eq!(first, Stage::Ask { deadline: after(2000), sent: false });
+}
+
+#[test]
 fn a_stage_that_was_recorded_and_perhaps_not_done_is_done_again() {
     let cases = [
         (Stage::Ask { deadline: EARLIER, sent: false }, vec![]),
@@ -292,6 +312,9 @@ fn what_no_signal_can_end_is_named_and_kept_on_the_list() {
     };
     assert_eq!(targets(others.clone(), &normal), [11]);
     assert_eq!(targets(alive(), &above), [11]);
+    let below_its_shim = Bounds { selves: BTreeSet::from([Pid::new(10).unwrap()]), ..open_gate() };
+    assert_eq!(targets(pids(&[10]), &below_its_shim), [] as [i32; 0]);
+    assert_eq!(targets(pids(&[10]), &above), [10]);
     others.processes.remove(1);
     assert_eq!(targets(others.clone(), &normal), [] as [i32; 0]);
     let in_vain = begun(&ended(adapter(WorkloadPhase::Stopping, ask(NOW)), others, &normal));

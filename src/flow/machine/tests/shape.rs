@@ -40,8 +40,31 @@ fn the_edge_into_the_target_of_a_loop_is_the_loop_back_edge() {
 }
 
 #[test]
+fn a_loop_back_edge_belongs_to_a_loop_that_has_both_its_ends() {
+    check(
+        [
+            step("a").optional("x", "c.x"),
+            step("b").after("a"),
+            step("c").after("b").back_to("a", "True", None),
+            step("d").after("c").back_to("b", "True", None),
+        ],
+        &[("c", "a", "a")],
+        &[],
+    );
+}
+
+#[test]
 fn steps_whose_rules_never_advance_are_not_terminal() {
     check([step("a"), step("b").exit("no", "True", ExitAction::Abandon), step("c").after("a")], &[], &["c"]);
+}
+
+#[test]
+fn a_cycle_that_is_not_allowed_is_cut_where_it_closes() {
+    let cycle = || [step("a").after("c"), step("b").after("a"), step("c").after("b"), step("d").after("d")];
+    check(cycle(), &[("c", "a", "a"), ("d", "d", "d")], &["c", "d"]);
+    // Beside one that is allowed, of which the required input orders.
+    let allowed = [step("x").optional("v", "y.v"), step("y").input("v", "x.v")];
+    check(cycle().into_iter().chain(allowed), &[("c", "a", "a"), ("d", "d", "d"), ("y", "x", "x")], &["c", "d", "y"]);
 }
 
 #[test]
