@@ -7,6 +7,7 @@ use crate::acp::stdio::{Heard, LONGEST_LINE_BYTES, Stdin, Stdout};
 use crate::acp::watch::Watch;
 use crate::acp::{DriverConfig, Handshake, OutputMode, Progress, TurnState, Wanted, calls, outcome};
 use crate::model::{Failure, Outcome, Time};
+use crate::os;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -296,6 +297,7 @@ impl Conversation {
         let since = *self.closing_since.get_or_insert_with(Instant::now);
         if self.replay.all_closed() || since.elapsed() >= CLOSE_PATIENCE {
             std::fs::File::create(self.config.dir.join("stdin.eof"))?;
+            os::ring(&self.config.dir);
             self.closed = true;
         }
         Ok(())

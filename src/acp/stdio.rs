@@ -1,6 +1,6 @@
 //! The two files that a conversation is made of.
 
-use crate::os::open_plain;
+use crate::os::{self, open_plain};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +12,7 @@ pub(crate) const LONGEST_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// What we say. Only whole lines are ever pumped to the agent, so a torn tail was never heard and may be cut.
 pub(crate) struct Stdin {
     file: File,
+    dir: PathBuf,
 }
 
 impl Stdin {
@@ -36,7 +37,7 @@ impl Stdin {
             line(&buffer);
             buffer.clear();
         }
-        Ok(Some(Stdin { file }))
+        Ok(Some(Stdin { file, dir: dir.to_owned() }))
     }
 
     /// Says one line. On an error nothing was said.
@@ -46,6 +47,7 @@ impl Stdin {
         if written.is_err() {
             self.file.set_len(before)?;
         }
+        os::ring(&self.dir);
         written
     }
 }

@@ -3,14 +3,15 @@
 //! It is held open meanwhile: when it is moved away, or another one is put in its place, this is still the one that was listed, and
 //! a file that is listed and can not be opened is one that was removed.
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The largest manifest that is read, in bytes.
@@ -36,8 +37,9 @@ pub(super) struct Listing {
 /// # Errors
 /// The directory, or a file in it, is there and can not be read.
 pub(super) fn list(dir: &Path) -> io::Result<Listing> {
-    let handle = openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let meta = fstat(&handle)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = File::from(openat(CWD, dir, flags, Mode::empty())?);
+    let meta = handle.metadata()?;
     let mut files = BTreeMap::new();
     for entry in Dir::read_from(&handle)? {
         let entry = entry?;
@@ -64,10 +66,10 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
             Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         }
     }
-    Ok(Listing { identity: (meta.st_dev, meta.st_ino), files })
+    Ok(Listing { identity: (meta.dev(), meta.ino()), files })
 }
 
-fn is_directory(dir: &OwnedFd, name: &Path) -> io::Result<bool> {
+fn is_directory(dir: &File, name: &Path) -> io::Result<bool> {
     match statat(dir, name, AtFlags::empty()) {
         Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode).is_dir()),
         Err(Errno::NOENT) => Ok(false),

@@ -4,7 +4,7 @@
 //! In one breath: a pidfd is opened, the start time is read again, the process is held against the never-rules, and what is
 //! sent then reaches that process or nobody.
 
-use super::{OsError, Particulars, ProcRef, particulars};
+use super::{Asked, OsError, Particulars, ProcRef, particulars};
 use crate::model::{InstanceId, Pid, ProcId};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
@@ -61,6 +61,11 @@ impl Never {
     }
 }
 
+/// From this many on, processes are taken hold of side by side: what is read of each costs more than the signal.
+const MANY: usize = 64;
+/// How many threads do that at most.
+const THREADS: usize = 4;
+
 /// Processes that are held by pidfds and passed the never-rules: whatever happens to their pids from now on, what is sent
 /// reaches these or nobody.
 #[derive(Debug, Default)]
@@ -85,6 +90,35 @@ impl Held {
         held
     }
 
+    /// SIGKILL to each of `targets` that is still the process that was seen, and may be signalled, each as soon as it is held: while
+    /// the next one is looked at, it ends. Gives how many were reached.
+    ///
+    /// # Errors
+    /// The first refusal of the system; the others were signalled all the same.
+    pub fn kill(targets: &[ProcId], never: &Never) -> Result<usize, OsError> {
+        let one_by_one = |targets: &[ProcId]| {
+            let (mut reached, mut refused) = (0, None);
+            for target in targets {
+                match Held::take(std::slice::from_ref(target), never).signal(&[Signal::SIGKILL]) {
+                    Ok(sent) => reached += sent,
+                    Err(error) => drop(refused.get_or_insert(error)),
+                }
+            }
+            refused.map_or(Ok(reached), Err)
+        };
+        if targets.len() < MANY {
+            return one_by_one(targets);
+        }
+        std::thread::scope(|scope| {
+            let parts = targets.chunks(targets.len().div_ceil(THREADS));
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || one_by_one(part))).collect();
+            let all = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            all.reduce(|one, other| Ok(one? + other?)).unwrap_or(Ok(0))
+        })
+    }
+
     /// Sends `signals`, in their order, to each process. Gives how many were reached: the others had ended.
     ///
     /// # Errors
@@ -106,13 +140,15 @@ impl Held {
 
 fn hold(target: ProcId, never: &Never) -> Result<Option<ProcRef>, OsError> {
     let Some(process) = ProcRef::open(target)? else { return Ok(None) };
-    let Some(seen) = particulars(target.pid)? else { return Ok(None) };
+    let asked = Asked { user: never.user.is_some(), command: never.protect.is_some() };
+    let Some(seen) = particulars(target.pid, asked)? else { return Ok(None) };
     // What was read is about the process that is held only if that one had not ended by then.
     if process.has_ended()? {
         return Ok(None);
     }
     if let Some(why) = never.forbids(target, &seen) {
-        tracing::warn!(process = %target, command = %seen.command, why, "not signalled");
+        let command = particulars(target.pid, Asked::ALL)?.map_or(seen.command, |seen| seen.command);
+        tracing::warn!(process = %target, command, why, "not signalled");
         return Ok(None);
     }
     Ok(Some(process))
@@ -132,7 +168,7 @@ mod tests {
         let child = command.spawn().unwrap();
         let id = id_of(&child);
         // Until its exec it is a copy of this process.
-        eventually("its exec", || particulars(id.pid).unwrap().filter(|it| it.command == "sleep 1030"));
+        eventually("its exec", || particulars(id.pid, Asked::ALL).unwrap().filter(|it| it.command == "sleep 1030"));
         (child, KillOnDrop(id))
     }
 
@@ -181,7 +217,7 @@ mod tests {
         for pid in never().selves.into_iter().chain([1, 2].into_iter().filter_map(Pid::new)) {
             let Some(start) = start_time(pid).unwrap() else { continue };
             // Process 2 is the kernel's own where we see the host's processes.
-            let is_kernels = particulars(pid).unwrap().is_some_and(|it| it.is_kernel_thread);
+            let is_kernels = particulars(pid, Asked::ALL).unwrap().is_some_and(|it| it.is_kernel_thread);
             if pid.get() != 2 || is_kernels {
                 assert_eq!(reached(ProcId { pid, start }, &never()), 0, "{pid}");
             }

@@ -3,14 +3,28 @@
 use crate::model::Pid;
 use std::collections::BTreeSet;
 
+/// What is asked about a process, besides what always is: it costs a reading each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Whose it is.
+    pub user: bool,
+    /// Its command line.
+    pub command: bool,
+}
+
+impl Asked {
+    /// All of it.
+    pub const ALL: Asked = Asked { user: true, command: true };
+}
+
 /// What one process is at this moment, as far as it decides whether it may be signalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Particulars {
     /// Its parent.
     pub parent: Option<Pid>,
-    /// Its real user; none: the system does not say.
+    /// Its real user; none: the system does not say, or nobody asked.
     pub user: Option<u32>,
-    /// Its command line, words joined by spaces.
+    /// Its command line, words joined by spaces; empty: nobody asked.
     pub command: String,
     /// The value of `TENURE_WORKLOAD` in its environment; none also where that may not be read.
     pub mark: Option<String>,

@@ -121,6 +121,10 @@ fn ask_period(row: &Workload) -> Duration {
 }
 
 fn terminate(row: &Workload, now: Time) -> Stage {
+    // Who gives no time asks for no SIGTERM.
+    if row.spec.grace_period.0.is_zero() {
+        return kill(1, now);
+    }
     Stage::Terminate { deadline: now.after(row.spec.grace_period.0), sent: false }
 }
 
@@ -149,7 +153,11 @@ fn targets_of(stage: Stage, case: Case<'_>) -> Vec<crate::model::ProcId> {
         Stage::Kill { .. } => {
             let members = case.targets();
             let only_the_shim = members.is_empty() && case.living().all(|process| process.is_shim);
-            if only_the_shim { case.living().map(|process| process.id).collect() } else { members }
+            if !only_the_shim {
+                return members;
+            }
+            let shims = case.living().filter(|shim| case.out_of_reach(shim).is_none());
+            shims.map(|shim| shim.id).collect()
         }
     }
 }

@@ -5,6 +5,10 @@ use crate::model::*;
 use proptest::prelude::*;
 use std::time::Duration;
 
+mod ends;
+mod plans;
+mod verdicts;
+
 const NOW: Time = Time(1_000_000);
 const SOON: Time = Time(1_000_050);
 const LATER: Time = Time(1_002_000);
@@ -97,6 +101,14 @@ fn line(desired: &Snapshot, observed: &Observed, bounds: &Bounds) -> Line {
 fn word(line: &Line) -> String {
     match line {
         Line::Act(action, _) => action.as_str().to_owned(),
+        Line::Held(why, _) => format!("held: {why}"),
+    }
+}
+
+/// An action with its reason, or why nothing is done.
+fn words(line: &Line) -> String {
+    match line {
+        Line::Act(action, reason) => format!("{}: {reason}", action.as_str()),
         Line::Held(why, _) => format!("held: {why}"),
     }
 }

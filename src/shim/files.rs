@@ -17,7 +17,7 @@ use thiserror::Error;
 pub const FORMAT: u32 = 1;
 
 /// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
-const PASSING: [&str; 5] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun"];
+const PASSING: [&str; 6] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun", "bell"];
 
 /// No shared file is larger: arguments and environment have to fit into what the system takes, a few megabytes.
 const LARGEST_BYTES: u64 = 16 << 20;

@@ -90,7 +90,7 @@ pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) ->
         // All are stopped before one is killed: what forks faster than it is found forks no more.
         let new: Vec<ProcId> = members.iter().filter(|member| frozen.insert(**member)).copied().collect();
         if new.is_empty() {
-            Held::take(&members, &never).signal(&[Signal::SIGKILL])?;
+            Held::kill(&members, &never)?;
             std::thread::sleep(ROUND);
         } else {
             Held::take(&new, &never).signal(&[Signal::SIGSTOP])?;

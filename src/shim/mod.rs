@@ -10,7 +10,7 @@
 //! - When the controller's lock has been free for the lease, it stops the workload and cleans up by itself.
 //! - Requests to end (SIGTERM, …) are for the workload, not for it.
 //!
-//! It starts no runtime and no thread: a hundred of them should cost next to nothing.
+//! It starts no runtime, and but for ending a large tree no thread: a hundred of them should cost next to nothing.
 
 pub mod files;
 mod keep;
@@ -90,7 +90,7 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
         os::leave_other_instances(cgroup);
     }
     let lease = Lease::new(&spec).map_err(system("watch the controller's lock"))?;
-    let waiter = Waiter::new(dir).map_err(system("watch for ends, and the run directory"))?;
+    let waiter = Waiter::new(spec.stdin.then_some(dir)).map_err(system("watch for ends, and the run directory"))?;
 
     let me = os::self_id()?;
     let mut command = command(dir, &spec)?;

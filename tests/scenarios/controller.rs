@@ -174,7 +174,11 @@ impl Sim {
         };
         let decided = decide(&world, &mut flows, &mut new_uid);
         self.with(|it| it.mind.flows = Some(flows));
-        let decided = decided.map_err(|violation| violation.to_string())?;
+        // The last check before the hands is there for what nobody thought of: nothing that is known of may get that far.
+        let decided = decided.map_err(|violation| {
+            self.with(|it| it.broken(format!("a plan is against the rules: {violation}")));
+            violation.to_string()
+        })?;
         self.with(|it| it.decided_on(begun, settled, matches!(bounds.gate, Reading::Known(())), &decided.decision));
         match decided.decision {
             Decision::Settle(txn, sends) => {

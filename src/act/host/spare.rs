@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::model::{Pid, WorkloadUid};
-use crate::os::{Cgroups, Never, OsError, Particulars, particulars};
+use crate::os::{Asked, Cgroups, Never, OsError, Particulars, particulars};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often members are looked for again: what was spared may have forked before it was moved.
@@ -32,7 +32,7 @@ pub(super) fn move_out(host: &Host, cgroups: &Cgroups, uid: &WorkloadUid) -> Res
 fn spared(cgroups: &Cgroups, uid: &WorkloadUid, never: &Never) -> Result<BTreeSet<Pid>, OsError> {
     let mut members: BTreeMap<Pid, Particulars> = BTreeMap::new();
     for pid in cgroups.procs(uid)?.unwrap_or_default() {
-        if let Some(it) = particulars(pid)? {
+        if let Some(it) = particulars(pid, Asked::ALL)? {
             members.insert(pid, it);
         }
     }

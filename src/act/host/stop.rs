@@ -4,7 +4,7 @@ use super::{Host, spare};
 use crate::act::ActError;
 use crate::model::{ProcId, Reading, Time, WorkloadUid};
 use crate::observe::Eyes;
-use crate::os::{Held, Never};
+use crate::os::{self, Held, Never};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -18,7 +18,10 @@ const SWEEP: Duration = Duration::from_secs(2);
 pub(super) fn end_of_file(host: &Host, uid: &WorkloadUid) -> Result<(), ActError> {
     let path = host.state_dir.workload(uid).join("stdin.eof");
     match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            os::ring(&host.state_dir.workload(uid));
+            Ok(())
+        }
         // No run directory: nothing to be asked.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(ActError::File { doing: "create", path, source }),
@@ -43,7 +46,7 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
             outside.retain(|target| !inside.contains(&target.pid));
         }
     }
-    let killed = Held::take(&outside, &never).signal(&[Signal::SIGKILL]);
+    let killed = Held::kill(&outside, &never);
     if round > 1 && !outside.is_empty() {
         sweep(host, uid, targets, &never)?;
     }
@@ -65,7 +68,7 @@ fn sweep(host: &Host, uid: &WorkloadUid, targets: &[ProcId], never: &Never) -> R
         }
         let new: Vec<ProcId> = members.iter().filter(|id| !frozen.contains(id)).copied().collect();
         if new.is_empty() {
-            Held::take(&members, never).signal(&[Signal::SIGKILL])?;
+            Held::kill(&members, never)?;
             // What may not be signalled, and what hangs in the kernel, stays: a later round tries again.
             let left = self::members(&mut eyes, uid);
             if left.iter().all(|id| frozen.contains(id)) {

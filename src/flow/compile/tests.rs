@@ -3,8 +3,18 @@
 use super::*;
 use crate::model::PathSegment;
 
+mod fields;
+mod steps;
+mod whole;
+
+/// What these parts become, read as the manifests are: `n` is a text, and only `true` and `false` are none.
+fn compiled(yaml: &str) -> Compiled {
+    let mut options = serde_yaml::Options::default();
+    options.strict_booleans = true;
+    compile(&serde_yaml::from_str_with_options(yaml, options).unwrap())
+}
+
 fn said(yaml: &str) -> Vec<String> {
-    let value: Value = serde_yaml::from_str(yaml).unwrap();
     let path = |path: &[PathSegment]| {
         let segments = path.iter().map(|segment| match segment {
             PathSegment::Key(key) => key.clone(),
@@ -12,14 +22,21 @@ fn said(yaml: &str) -> Vec<String> {
         });
         segments.collect::<Vec<_>>().join(".")
     };
-    let problems = compile(&value).problems;
-    problems
+    compiled(yaml)
+        .problems
         .iter()
         .map(|p| {
             let help = p.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
             format!("{:?} {}: {}{help}", p.severity, path(&p.path), p.message)
         })
         .collect()
+}
+
+/// The flow, of which nothing is said.
+fn flow(yaml: &str) -> Flow {
+    let compiled = compiled(yaml);
+    assert_eq!(compiled.problems, [], "{yaml}");
+    compiled.flow.unwrap()
 }
 
 #[test]

@@ -1,44 +1,46 @@
 //! What one process is at this moment, as far as it decides whether it may be signalled.
 
 use super::process::is_gone;
-use super::read::status_number;
+use super::read::{Found, read_stat, status_number};
 use crate::model::Pid;
 use crate::os::mark::mark_in;
-use crate::os::{OsError, Particulars};
+use crate::os::{Asked, OsError, Particulars};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+
+/// `PF_KTHREAD` of the kernel's `sched.h`, in the flags that `stat` shows.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// What the process with this pid is; `None`: there is none.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn particulars(pid: Pid) -> Result<Option<Particulars>, OsError> {
-    let Some(status) = read(pid, "status")? else { return Ok(None) };
-    let Some(mut cmdline) = read(pid, "cmdline")? else { return Ok(None) };
-    while cmdline.last() == Some(&0) {
-        cmdline.pop();
+pub fn particulars(pid: Pid, asked: Asked) -> Result<Option<Particulars>, OsError> {
+    let Found::There(stat) = read_stat(pid)? else { return Ok(None) };
+    let mut user = None;
+    if asked.user {
+        let Some(status) = read(pid, "status")? else { return Ok(None) };
+        user = status_number(&status, "Uid:");
     }
-    cmdline.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    let mut cmdline = Vec::new();
+    if asked.command {
+        let Some(words) = read(pid, "cmdline")? else { return Ok(None) };
+        cmdline = words;
+        while cmdline.last() == Some(&0) {
+            cmdline.pop();
+        }
+        cmdline.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    }
     // Of one that is ending there is none to be read: nobody's mark, as it is then.
     let environ = read(pid, "environ")?.unwrap_or_default();
     Ok(Some(Particulars {
-        parent: status_number(&status, "PPid:").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new),
-        user: status_number(&status, "Uid:"),
+        parent: stat.parent,
+        user,
         command: String::from_utf8_lossy(&cmdline).into_owned(),
         mark: mark_in(&environ),
-        is_kernel_thread: is_kernel_thread(&status),
+        is_kernel_thread: stat.flags & KERNEL_THREAD != 0,
     }))
-}
-
-/// Newer kernels say it; of older ones, what has no memory of its own and has not ended.
-fn is_kernel_thread(status: &[u8]) -> bool {
-    if let Some(says) = status_number(status, "Kthread:") {
-        return says == 1;
-    }
-    let text = String::from_utf8_lossy(status);
-    let has = |key: &str| text.lines().any(|line| line.starts_with(key));
-    !has("VmSize:") && !has("State:\tZ") && !has("State:\tX")
 }
 
 /// A file of `/proc/PID`; empty where it is not for us to read, `None` where the process is gone.

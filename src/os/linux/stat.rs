@@ -10,6 +10,8 @@ pub(super) struct Stat {
     pub(super) comm: String,
     pub(super) state: char,
     pub(super) parent: Option<Pid>,
+    /// The kernel's flags of the process.
+    pub(super) flags: u64,
     pub(super) start: StartTime,
     /// Zero: it has no memory of its own (any more): a kernel thread, or one that is ending.
     pub(super) virtual_bytes: u64,
@@ -41,6 +43,7 @@ impl Stat {
             comm,
             state,
             parent: fields.get(1)?.parse().ok().and_then(Pid::new),
+            flags: number(9).unwrap_or(0),
             start: StartTime(number(22)?),
             virtual_bytes: number(23)?,
             rss_pages: number(24).unwrap_or(0),
@@ -67,7 +70,7 @@ mod tests {
             assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (77, comm, 'S'));
             assert_eq!((stat.parent, stat.start), (Pid::new(1), StartTime(4711)));
             assert_eq!((stat.virtual_bytes, stat.rss_pages), (8_192_000, 250));
-            assert_eq!(stat.layout, [9, 11, 12, 13, 14]);
+            assert_eq!((stat.flags, stat.layout), (4_194_560, [9, 11, 12, 13, 14]));
         }
         let not_utf8 = Stat::parse(&[b"77 (", &b"\xff) \xfe"[..], b") S ", TAIL.as_bytes()].concat()).unwrap();
         assert_eq!((not_utf8.comm.as_str(), not_utf8.start), ("\u{fffd}) \u{fffd}", StartTime(4711)));

@@ -48,4 +48,4 @@ pub use particulars::particulars;
 pub use process::{ProcRef, boot_id, effective_uid, self_and_ancestors, self_id, start_time};
 pub use system::become_subreaper;
 pub use table::{Pass, Process, ProcessTable};
-pub use waiter::Waiter;
+pub use waiter::{Waiter, ring};

@@ -5,13 +5,13 @@ use super::system;
 use super::table::{self, listed};
 use crate::model::Pid;
 use crate::os::mark::mark_in;
-use crate::os::{OsError, Particulars};
+use crate::os::{Asked, OsError, Particulars};
 
 /// What the process with this pid is; `None`: there is none, or it is not for us to see.
 ///
 /// # Errors
 /// The system does not say.
-pub fn particulars(pid: Pid) -> Result<Option<Particulars>, OsError> {
+pub fn particulars(pid: Pid, _asked: Asked) -> Result<Option<Particulars>, OsError> {
     let Some(row) = listed(pid)? else { return Ok(None) };
     let arguments = system::arguments(pid).map_err(|source| failed_on(pid, source))?;
     Ok(Some(Particulars {

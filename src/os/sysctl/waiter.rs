@@ -14,20 +14,25 @@ use std::time::Duration;
 pub struct Waiter {
     queue: Kqueue,
     /// Watched for as long as it is open.
-    _dir: File,
+    _dir: Option<File>,
 }
+
+/// Rings at the shim of a run directory: there is something new in it. Here the system tells it.
+pub fn ring(_dir: &Path) {}
 
 impl Waiter {
     /// Begins to listen: what happens from now on ends the next [`wait`](Self::wait). So this belongs before the first child.
+    /// `dir`: the run directory, if changes in it matter.
     ///
     /// # Errors
     /// The system has no descriptor left for it, or there is no such directory.
-    pub fn new(dir: &Path) -> io::Result<Waiter> {
-        let dir = File::open(dir)?;
+    pub fn new(dir: Option<&Path>) -> io::Result<Waiter> {
+        let dir = dir.map(File::open).transpose()?;
         let queue = Kqueue::new()?;
         // Told though SIGCHLD has its default action, which is to do nothing.
         let ends = event(libc::SIGCHLD as uintptr_t, EventFilter::EVFILT_SIGNAL, FilterFlag::empty());
-        apply(&queue, &[ends, vnode(dir.as_fd())])?;
+        let changes: Vec<KEvent> = [ends].into_iter().chain(dir.as_ref().map(|dir| vnode(dir.as_fd()))).collect();
+        apply(&queue, &changes)?;
         Ok(Waiter { queue, _dir: dir })
     }
 

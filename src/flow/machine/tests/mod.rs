@@ -1,9 +1,11 @@
 //! The machine, rule by rule, and under random flows.
 
+mod inputs;
 mod life;
 mod loops;
 mod outcomes;
 mod properties;
+mod records;
 
 mod shape;
 mod steps;
