@@ -1,7 +1,8 @@
 //! Bad input to every file that is read back. Whatever is in such a file: the object says what happened and where, its
 //! workload is stopped in order, the loop goes on, and the controller's memory stays small.
 
-use crate::support::{Traces, World, procs, wait_for};
+use crate::support::procs::{self, Process};
+use crate::support::{Traces, World, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -297,6 +298,7 @@ fn the_register_of_what_was_let_go() {
     };
     let keepers: Vec<_> =
         Garbage::all().map(|garbage| (garbage, wait_for("its keeper", || kept_by(garbage)))).collect();
+    let _ends = LetGo(keepers.iter().map(|(_, keeper)| keeper.clone()).collect());
     // Nor does anything that has no business there.
     for (at, garbage) in Garbage::all().enumerate() {
         garbage.put(&register.join(format!("garbage-{at}")));
@@ -318,10 +320,19 @@ fn the_register_of_what_was_let_go() {
         assert_eq!(kept_by(*garbage).as_ref(), Some(keeper), "{garbage:?}: it is listed as long as it lives");
     }
     goes_on(&world);
-    for (_, keeper) in &keepers {
-        let child = procs::all().into_iter().find(|process| procs::parent(process.pid) == Some(keeper.pid));
-        procs::signal(child.unwrap().pid, "KILL");
-        wait_for("its keeper to end", || (!keeper.is_alive()).then_some(()));
+}
+
+/// Ends what was let go, for nobody else does; its keepers end with it.
+struct LetGo(Vec<Process>);
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        let all = procs::all();
+        for keeper in self.0.iter().filter(|keeper| keeper.is_alive()) {
+            for kept in all.iter().filter(|process| procs::parent(process.pid) == Some(keeper.pid)) {
+                let _ = Command::new("kill").args(["-KILL", &kept.pid.to_string()]).output();
+            }
+        }
     }
 }
 

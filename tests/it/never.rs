@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The user that every system has for nobody's processes.
 const NOBODY: u32 = 65534;
@@ -373,9 +374,20 @@ fn anything_on_a_store_that_cannot_be_read() {
     ];
     let dir = world.manifests().display().to_string();
     let refused = |what: &str, words: &str| {
-        let output = world.cli(&["run", &dir]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+        command.args(["run", &dir, "--state"]).arg(world.state()).stdin(Stdio::null()).stdout(Stdio::null());
+        let said = world.path().join("said");
+        let mut controller = command.stderr(fs::File::create(&said).unwrap()).spawn().unwrap();
+        let begun = Instant::now();
+        let mut status = controller.try_wait().unwrap();
+        while status.is_none() && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(20));
+            status = controller.try_wait().unwrap();
+        }
+        let _ = controller.kill();
+        let _ = controller.wait();
+        let said = fs::read_to_string(said).unwrap();
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{what}: {said}");
         assert!(said.contains(words) && said.contains(store.to_str().unwrap()), "{what}: {said}");
         assert!(all_alive(&wanted), "{what}: {:?}", world.left_of(&wanted));
         assert!(wanted.uids.iter().all(|uid| world.state().join("workloads").join(uid).join("shim.json").exists()));
