@@ -16,7 +16,7 @@ pub use record::{Verdict, mark_sent, staged, tell};
 
 use crate::model::{ProcId, Stage, Time, WorkloadUid};
 use crate::os::OsError;
-use crate::plan::{Act, Action, Acts};
+use crate::plan::{self, Act, Action, Acts};
 use crate::store::{Records, StoreError};
 use carry::TERMINATE;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 /// After a failed act: the first delay, doubled with each failure in a row, up to the cap.
 const BACK_OFF: Duration = Duration::from_millis(500);
-const BACK_OFF_CAP: Duration = Duration::from_secs(30);
+const BACK_OFF_CAP: Duration = plan::RETRY_WITHIN;
 
 /// Why an act failed. It is tried again.
 #[derive(Debug, Error)]

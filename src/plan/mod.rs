@@ -23,6 +23,7 @@ use crate::model::{
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What has been, and is being, done to a workload by this controller since it started: what the next look may judge.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -265,6 +266,9 @@ fn sides<'a>(
     })
 }
 
+/// How long a failed act is put off, at most.
+pub const RETRY_WITHIN: Duration = Duration::from_secs(30);
+
 /// What was acted on is judged again only by a look that began after the act ended, and after a failure not at once.
 fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
     let act = act?;
@@ -275,7 +279,8 @@ fn held_by_acts(act: Option<&Act>, look: u64, now: Time) -> Option<Line> {
         return Some(Line::Held("it was acted on after this look began".into(), Some(now)));
     }
     match (act.retry_at, &act.error) {
-        (Some(at), Some(error)) if at > now => {
+        // Later than that it was not put off: the clock was set back since.
+        (Some(at), Some(error)) if at > now && at <= now.after(RETRY_WITHIN) => {
             Some(Line::Held(format!("failed, to be tried again: {error}").into(), Some(at)))
         }
         _ => None,

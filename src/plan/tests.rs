@@ -221,6 +221,7 @@ fn what_was_acted_on_is_judged_only_by_a_look_that_began_later() {
         |at| Act { ended_at_look: 6, retry_at: Some(at), failures: 1, error: Some("no".into()), ..Act::default() };
     assert_eq!(line(failed(LATER)), "held: failed, to be tried again: no");
     assert_eq!(line(failed(EARLIER)), "Start");
+    assert_eq!(line(failed(MUCH_LATER)), "Start", "the clock was set back");
 }
 
 #[test]

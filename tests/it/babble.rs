@@ -83,7 +83,7 @@ fn what_a_script_says_as_it_fails_is_cut_and_made_harmless() {
 #[track_caller]
 fn is_put_up_with(babble: &str, words: &[&str]) {
     let world = World::new();
-    world.drop_file("agent.yaml", &agent(&format!("{babble}; exec $AGENT")));
+    world.drop_file("agent.yaml", &agent(&format!("{babble}; exec $AGENT")).replace("5s", "60s"));
     world.drop_file("job.yaml", TALK);
     let job = world.wait_job("job", "Succeeded");
     assert_eq!(job["status"]["outputs"]["result"], "done\n");

@@ -386,14 +386,15 @@ impl Chaos {
     }
 }
 
-/// The time as a world's controller has it, and whoever that starts, through Debian's libfaketime; where there is none, clocks
-/// stay as they are.
+/// The time as a world's controller has it, and whoever that starts, through Debian's libfaketime. Only if it is asked for
+/// (`TENURE_CHAOS_CLOCK`): the library's processes share a lock, and one that is killed while it has that stops the others for ever.
 struct Clock(PathBuf);
 
 impl Clock {
     fn of(world: &mut World) -> Option<Clock> {
+        std::env::var_os("TENURE_CHAOS_CLOCK")?;
         let library = fs::read_dir("/usr/lib").ok()?.flatten().find_map(|entry| {
-            let path = entry.path().join("faketime/libfaketime.so.1");
+            let path = entry.path().join("faketime/libfaketimeMT.so.1");
             path.exists().then_some(path)
         })?;
         let clock = Clock(world.path().join("clock"));
