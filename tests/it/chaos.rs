@@ -314,6 +314,12 @@ impl Chaos {
     /// Everything is ended; gives the four counts.
     fn calm(&mut self) -> [Vec<String>; 4] {
         self.see();
+        // One whose manifest was dropped this moment is not there to be cancelled.
+        wait_for("every job to be known", || {
+            let jobs = self.world.list("jobs");
+            let known: BTreeSet<&str> = jobs.iter().filter_map(|job| job["metadata"]["name"].as_str()).collect();
+            self.jobs.keys().all(|name| known.contains(name.as_str())).then_some(())
+        });
         let endless = self.jobs.iter().filter(|(_, should)| **should == Should::NotEnd).map(|(name, _)| name.clone());
         for name in endless.collect::<Vec<_>>() {
             wait_for(&format!("{name} to be cancelled"), || {
@@ -387,7 +393,7 @@ impl Chaos {
 }
 
 /// The time as a world's controller has it, and whoever that starts, through Debian's libfaketime. Only if it is asked for
-/// (`TENURE_CHAOS_CLOCK`): the library's processes share a lock, and one that is killed while it has that stops the others for ever.
+/// (`TENURE_CHAOS_CLOCK`, as `scripts/soak` does): the library keeps things in shared memory that outlive who is killed.
 struct Clock(PathBuf);
 
 impl Clock {
