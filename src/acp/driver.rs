@@ -1,6 +1,7 @@
 //! The task around the protocol: it reads and writes the files, answers the agent, and tells what it has come to.
 
 use crate::acp::message::{Line, Outgoing, response};
+use crate::acp::nonsense::Nonsense;
 use crate::acp::session::{At, Replay};
 use crate::acp::stdio::{Heard, LONGEST_LINE_BYTES, Stdin, Stdout};
 use crate::acp::watch::Watch;
@@ -24,6 +25,8 @@ const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_LAST: Duration = Duration::from_secs(1);
 /// How much is heard at once: blocks of 256 KiB.
 const MOST_BLOCKS: usize = 1024;
+/// No agent has more questions open at a time.
+const MOST_OPEN_CALLS: usize = 1000;
 /// How long sessions have to close before the agent sees end-of-file anyway.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Driver {
     stdout: PathBuf,
     heard_bytes: Arc<AtomicU64>,
+    /// Where the line begins that is being heard.
+    line_at: Arc<AtomicU64>,
     progress: watch::Receiver<Arc<Progress>>,
     task: JoinHandle<()>,
 }
@@ -45,6 +50,13 @@ impl Driver {
     pub fn drained(&self) -> bool {
         let said_bytes = std::fs::metadata(&self.stdout).map_or(0, |metadata| metadata.len());
         self.heard_bytes.load(Ordering::Acquire) >= said_bytes
+    }
+
+    /// That the last line of an adapter that has ended has no end, in words, if so. It may be an answer that was cut short.
+    pub fn torn(&self) -> Option<String> {
+        let (heard, at) = (self.heard_bytes.load(Ordering::Acquire), self.line_at.load(Ordering::Acquire));
+        let torn = at < heard && self.stdout.with_file_name("exit.json").exists();
+        torn.then(|| format!("the agent ended in the middle of a line (that begins at byte {at} of its stdout)"))
     }
 }
 
@@ -62,9 +74,11 @@ pub fn spawn_driver(
     on_change: impl Fn() + Send + 'static,
 ) -> Driver {
     let (sender, progress) = watch::channel(Arc::new(Progress::default()));
-    let (stdout, heard_bytes) = (config.dir.join("stdout"), Arc::new(AtomicU64::new(0)));
-    let (heard, exit_file) = (Arc::clone(&heard_bytes), config.dir.join("exit.json"));
-    let publish = move |next: Progress, until: u64| {
+    let (stdout, exit_file) = (config.dir.join("stdout"), config.dir.join("exit.json"));
+    let [heard_bytes, line_at] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+    let (heard, line) = (Arc::clone(&heard_bytes), Arc::clone(&line_at));
+    let publish = move |next: Progress, until: u64, line_begins: u64| {
+        line.store(line_begins, Ordering::Release);
         let changed = sender.send_if_modified(|now| {
             let differs = **now != next;
             if differs {
@@ -78,13 +92,13 @@ pub fn spawn_driver(
             on_change();
         }
     };
-    Driver { stdout, heard_bytes, progress, task: tokio::spawn(drive(config, wanted, publish)) }
+    Driver { stdout, heard_bytes, line_at, progress, task: tokio::spawn(drive(config, wanted, publish)) }
 }
 
 async fn drive(
     config: DriverConfig,
     mut wanted: watch::Receiver<Wanted>,
-    publish: impl Fn(Progress, u64) + Send + 'static,
+    publish: impl Fn(Progress, u64, u64) + Send + 'static,
 ) {
     let mut conversation = open(&config).await;
     // Watched before it is read: what comes in between wakes us.
@@ -96,7 +110,9 @@ async fn drive(
             Ok(more) => conversation.act(&now).map(|()| if more { Duration::ZERO } else { Duration::MAX }),
             Err(error) => Err(error),
         };
-        publish(conversation.progress(&now), conversation.stdout.offset());
+        let stdout = &conversation.stdout;
+        let (until, line_at) = (stdout.offset(), stdout.line_at());
+        publish(conversation.progress(&now), until, line_at);
         let pause = acted.map(|most| conversation.pause(&now).min(most)).unwrap_or_else(|error| {
             tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
             WAIT_LAST
@@ -137,6 +153,7 @@ struct Conversation {
     replay: Replay,
     stdin: Stdin,
     stdout: Stdout,
+    nonsense: Nonsense,
     /// Runs whose session must not be opened.
     refused: BTreeMap<String, Failure>,
     /// Outcomes, once an output file was read for them.
@@ -155,6 +172,7 @@ impl Conversation {
             replay,
             stdin,
             stdout,
+            nonsense: Nonsense::default(),
             refused: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             closing_since: None,
@@ -166,8 +184,16 @@ impl Conversation {
     /// we hear; true: there is more.
     async fn hear_all(&mut self) -> io::Result<bool> {
         for _ in 0..MOST_BLOCKS {
+            if self.nonsense.fatal().is_some() {
+                self.stdout.skip();
+                return Ok(false);
+            }
             if !self.hear()? {
                 return Ok(false);
+            }
+            // Their answers come first.
+            if self.replay.count_of_open_calls() > MOST_OPEN_CALLS {
+                return Ok(true);
             }
             tokio::task::yield_now().await;
         }
@@ -175,22 +201,28 @@ impl Conversation {
     }
 
     fn act(&mut self, wanted: &Wanted) -> io::Result<()> {
-        self.answer(wanted)?;
-        self.say(wanted)?;
+        if self.nonsense.fatal().is_none() {
+            self.answer(wanted)?;
+            self.say(wanted)?;
+        }
         self.leave(wanted)
     }
 
     fn hear(&mut self) -> io::Result<bool> {
-        let Conversation { stdout, replay, config, .. } = self;
-        stdout.read(|heard| {
-            let understood = match heard {
-                Heard::TooLong => Err(format!("it is longer than {LONGEST_LINE_BYTES} bytes")),
-                Heard::Line(line) if line.trim_ascii().is_empty() => Ok(()),
-                Heard::Line(line) => Line::parse(line).and_then(|line| replay.received(line)),
-            };
-            if let Err(error) = understood {
-                tracing::warn!(%error, adapter = %config.uid, "a line of the agent makes no sense; skipped");
-            }
+        let Conversation { stdout, replay, nonsense, config, .. } = self;
+        stdout.read(|heard| match heard {
+            Heard::TooLong(at) => nonsense.give_up(format!(
+                "the agent wrote a line that is longer than {LONGEST_LINE_BYTES} bytes (at byte {at} of its stdout), which may have been an answer"
+            )),
+            Heard::Line(_, line) if line.trim_ascii().is_empty() => {}
+            Heard::Line(at, line) => match Line::parse(line).and_then(|line| replay.received(line)) {
+                Ok(()) => nonsense.sense(),
+                Err(why) => {
+                    if let Some(words) = nonsense.line(at, line, &why) {
+                        tracing::warn!(adapter = %config.uid, "{words}");
+                    }
+                }
+            },
         })
     }
 
@@ -200,6 +232,9 @@ impl Conversation {
                 self.append(response(&call.id, result))?;
                 self.wait = WAIT_FIRST;
             }
+        }
+        if self.replay.count_of_open_calls() > MOST_OPEN_CALLS {
+            self.nonsense.give_up(format!("more than {MOST_OPEN_CALLS} questions of the agent wait for an answer"));
         }
         Ok(())
     }
@@ -299,6 +334,8 @@ impl Conversation {
             sessions: self.replay.sessions(),
             terminals: self.replay.terminals(),
             closed: self.closed,
+            nonsense: self.nonsense.first().map(str::to_owned),
+            garbled: self.nonsense.fatal().map(str::to_owned),
         }
     }
 

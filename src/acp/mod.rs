@@ -17,6 +17,7 @@ mod calls;
 mod driver;
 mod fs;
 mod message;
+mod nonsense;
 mod outcome;
 mod permission;
 mod session;
@@ -145,4 +146,8 @@ pub struct Progress {
     pub terminals: Vec<TerminalWanted>,
     /// Leave was taken: `stdin.eof` is there.
     pub closed: bool,
+    /// The first thing that the agent said that is no message, in words; it was skipped.
+    pub nonsense: Option<String>,
+    /// Why there is no sense in talking on, in words, if so: nothing is heard or said any more.
+    pub garbled: Option<String>,
 }

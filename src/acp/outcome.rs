@@ -2,7 +2,7 @@
 
 use crate::acp::OutputMode;
 use crate::acp::session::{Ended, MOST_SAID_BYTES, Said};
-use crate::model::{Failure, Outcome};
+use crate::model::{Failure, MOST_VALUES, Outcome, is_too_much};
 use agent_client_protocol_schema::v1::{PromptResponse, StopReason};
 use serde_json::{Map, Value, json};
 use std::io::Read;
@@ -91,6 +91,9 @@ fn output_file(path: &Path) -> Result<Map<String, Value>, Failure> {
             "OutputInvalid",
             format!("the output file {shown} is larger than {LARGEST_OUTPUT_BYTES} bytes"),
         ));
+    }
+    if is_too_much(&bytes) {
+        return Err(failure("OutputInvalid", format!("the output file {shown} holds more than {MOST_VALUES} values")));
     }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),

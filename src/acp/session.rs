@@ -191,11 +191,6 @@ impl Replay {
     }
 
     fn update(&mut self, params: Value) {
-        const HEARD: [&str; 3] = ["agent_message_chunk", "agent_thought_chunk", "usage_update"];
-        let kind = params.pointer("/update/sessionUpdate").and_then(Value::as_str);
-        if !kind.is_some_and(|kind| HEARD.contains(&kind)) {
-            return;
-        }
         let Ok(SessionNotification { session_id, update, .. }) = serde_json::from_value(params) else { return };
         let session = session_id.0.to_string();
         let ended =
@@ -266,6 +261,11 @@ impl Replay {
     /// The questions of the agent without an answer, in its order.
     pub(crate) fn open_calls(&self) -> Vec<Call> {
         self.open.values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub(crate) fn count_of_open_calls(&self) -> usize {
+        self.open.len()
     }
 
     /// Whether any is.

@@ -1,13 +1,13 @@
 //! The two files that a conversation is made of.
 
-use crate::os;
+use crate::os::{self, open_plain};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A longer line is not kept: it is no message that we could want.
-pub(crate) const LONGEST_LINE_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const LONGEST_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What we say. Only whole lines are ever pumped to the agent, so a torn tail was never heard and may be cut.
 pub(crate) struct Stdin {
@@ -57,22 +57,25 @@ pub(crate) struct Stdout {
     path: PathBuf,
     file: Option<File>,
     offset: u64,
+    /// Where the line begins that is being read.
+    line_at: u64,
     partial: Vec<u8>,
     too_long: bool,
 }
 
 /// What a read gave.
 pub(crate) enum Heard<'a> {
-    /// A line, without its newline.
-    Line(&'a [u8]),
-    /// A line that was not kept.
-    TooLong,
+    /// A line, without its newline, and where it begins.
+    Line(u64, &'a [u8]),
+    /// A line that begins there and is not kept. It may have no end.
+    TooLong(u64),
 }
 
 impl Stdout {
     /// From the start; the file may not be there yet.
     pub(crate) fn new(dir: &Path) -> Stdout {
-        Stdout { path: dir.join("stdout"), file: None, offset: 0, partial: Vec::new(), too_long: false }
+        let (file, partial) = (None, Vec::new());
+        Stdout { path: dir.join("stdout"), file, offset: 0, line_at: 0, partial, too_long: false }
     }
 
     /// How far it was read.
@@ -80,11 +83,23 @@ impl Stdout {
         self.offset
     }
 
+    /// Where the line begins that is being read.
+    pub(crate) fn line_at(&self) -> u64 {
+        self.line_at
+    }
+
+    /// Reads nothing more of what is there.
+    pub(crate) fn skip(&mut self) {
+        self.offset = std::fs::metadata(&self.path).map_or(self.offset, |metadata| metadata.len());
+        self.line_at = self.offset;
+        self.partial = Vec::new();
+    }
+
     /// Reads on, one block; false: there is no more now.
     pub(crate) fn read(&mut self, mut hear: impl FnMut(Heard<'_>)) -> io::Result<bool> {
         let file = match &mut self.file {
             Some(file) => file,
-            None => match File::open(&self.path) {
+            None => match open_plain(&self.path) {
                 Ok(file) => self.file.insert(file),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(error),
@@ -95,21 +110,28 @@ impl Stdout {
         let length = file.read(&mut block)?;
         self.offset += length as u64;
         let mut rest = &block[..length];
+        let mut after_line = self.offset - length as u64;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             rest = after;
-            if std::mem::take(&mut self.too_long) || self.partial.len() + line.len() > LONGEST_LINE_BYTES {
-                hear(Heard::TooLong);
+            after_line += end as u64 + 1;
+            if std::mem::take(&mut self.too_long) {
+                // It was told when it became too long.
+            } else if self.partial.len() + line.len() > LONGEST_LINE_BYTES {
+                hear(Heard::TooLong(self.line_at));
             } else if self.partial.is_empty() {
-                hear(Heard::Line(line));
+                hear(Heard::Line(self.line_at, line));
             } else {
                 self.partial.extend_from_slice(line);
-                hear(Heard::Line(&self.partial));
+                hear(Heard::Line(self.line_at, &self.partial));
             }
             self.partial.clear();
+            self.line_at = after_line;
         }
         if self.too_long || self.partial.len() + rest.len() > LONGEST_LINE_BYTES {
-            self.too_long = true;
+            if !std::mem::replace(&mut self.too_long, true) {
+                hear(Heard::TooLong(self.line_at));
+            }
             self.partial = Vec::new();
         } else {
             self.partial.extend_from_slice(rest);

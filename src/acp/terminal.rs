@@ -1,14 +1,17 @@
 //! What a terminal said, and how it ended: read from the files of the workload that it is.
 
 use crate::model::Exit;
+use crate::os::{open_plain, read_plain};
 use agent_client_protocol_schema::v1::{TerminalExitStatus, TerminalOutputResponse};
 use serde::Deserialize;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// The limit of output for an agent that names none, and for one that names a larger.
 const MOST_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// No report of an end is larger.
+const LARGEST_EXIT_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 struct ExitFile {
@@ -19,7 +22,13 @@ struct ExitFile {
 /// How it ended, if it did.
 pub(crate) fn exit(dir: &Path) -> Option<Exit> {
     // The file is renamed into its place: it is there as a whole, or not there.
-    let bytes = std::fs::read(dir.join("exit.json")).ok()?;
+    let bytes = match read_plain(&dir.join("exit.json"), LARGEST_EXIT_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Some(Exit { message: Some(format!("exit.json cannot be read: {error}")), ..Exit::default() });
+        }
+        Err(_) => return None,
+    };
     match serde_json::from_slice::<ExitFile>(&bytes) {
         Ok(file) => Some(file.exit),
         Err(error) => Some(Exit { message: Some(format!("exit.json does not parse: {error}")), ..Exit::default() }),
@@ -50,7 +59,7 @@ pub(crate) fn output(dir: &Path, limit: Option<u64>) -> io::Result<TerminalOutpu
 
 /// The last `limit` bytes, and whether there were more. A file that is not there is empty: the workload has not started.
 fn tail(path: &Path, limit: u64) -> io::Result<(Vec<u8>, bool)> {
-    let mut file = match File::open(path) {
+    let mut file = match open_plain(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
         Err(error) => return Err(error),

@@ -121,6 +121,7 @@ pub fn tell(uid: &WorkloadUid, cause: Cause, words: &str) {
         | Cause::Exited
         | Cause::ShimLost
         | Cause::StartFailed
+        | Cause::Garbled
         | Cause::NoRow => tracing::info!(workload = %uid, cause = cause.as_str(), "{words}"),
     }
 }

@@ -239,6 +239,16 @@ impl Talk for Adapters {
         }
     }
 
+    fn nonsense(&self, uid: &WorkloadUid) -> Option<String> {
+        let driver = &self.links.get(uid)?.driver;
+        let said = driver.progress().borrow().nonsense.clone();
+        said.or_else(|| driver.torn())
+    }
+
+    fn garbled(&self, uid: &WorkloadUid) -> Option<String> {
+        self.links.get(uid)?.driver.progress().borrow().garbled.clone()
+    }
+
     fn drained(&self, uid: &WorkloadUid) -> bool {
         self.links.get(uid).is_none_or(|link| link.driver.drained())
     }

@@ -18,6 +18,7 @@ mod rehearsal;
 mod requests;
 mod script;
 mod settle;
+mod speech;
 mod tidy;
 mod verdicts;
 mod wake;

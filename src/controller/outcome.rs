@@ -1,8 +1,9 @@
 //! How a script ended, from the files that it left.
 
-use crate::model::{Exit, Failure, Outcome};
+use crate::model::{Exit, Failure, MOST_VALUES, Outcome, is_too_much};
+use crate::os::open_plain;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub fn of_script(exit: &Exit, dir: &Path) -> Outcome {
 fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
     let invalid = |message: String| Failure { reason: "OutputInvalid".into(), message };
     let file =
-        File::open(path).map_err(|error| invalid(format!("failed to read stdout ({}): {error}", path.display())))?;
+        open_plain(path).map_err(|error| invalid(format!("failed to read stdout ({}): {error}", path.display())))?;
     let mut bytes = Vec::new();
     file.take(STDOUT_MAX + 1)
         .read_to_end(&mut bytes)
@@ -35,8 +36,14 @@ fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
     if bytes.len() as u64 > STDOUT_MAX {
         return Err(invalid(format!("stdout is longer than {STDOUT_MAX} bytes; write large results to a file")));
     }
-    Ok(match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => fields,
+    let is_object =
+        bytes.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+    if is_object && is_too_much(&bytes) {
+        return Err(invalid(format!("stdout holds more than {MOST_VALUES} values; write large results to a file")));
+    }
+    let object = if is_object { serde_json::from_slice(&bytes).ok() } else { None };
+    Ok(match object {
+        Some(Value::Object(fields)) => fields,
         _ => {
             let text = String::from_utf8_lossy(&bytes);
             let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
@@ -48,7 +55,7 @@ fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
 /// The last lines of a file, on one line each, without control characters but for the line ends.
 fn tail(path: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = open_plain(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(STDERR_TAIL)))?;
         let mut bytes = Vec::new();

@@ -2,12 +2,12 @@
 //! is one transaction: an outcome and what follows from it are never apart.
 
 use super::admit::Admission;
+use super::speech;
 use crate::acp::TerminalWanted;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, Cause, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobUid, Kind, Meta, Observed,
-    Outcome, RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType,
-    WorkloadUid,
+    AnyObject, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
+    RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds};
@@ -62,6 +62,16 @@ pub trait Talk {
 
     /// Why an adapter could not be spoken with, if it could not.
     fn failed_start(&self, uid: &WorkloadUid) -> Option<String>;
+
+    /// What an adapter said that makes no sense, if anything; it goes on.
+    fn nonsense(&self, _uid: &WorkloadUid) -> Option<String> {
+        None
+    }
+
+    /// Why it makes no sense to talk on with an adapter, if so.
+    fn garbled(&self, _uid: &WorkloadUid) -> Option<String> {
+        None
+    }
 
     /// Whether all that an adapter has said was read; one that is not spoken with has nothing to say.
     fn drained(&self, uid: &WorkloadUid) -> bool;
@@ -151,21 +161,7 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     for workload in admission.changed() {
         txn = txn.put(AnyObject::Workload(workload));
     }
-    for (mut workload, message) in failed_starts(world) {
-        workload.status.cause = Some(Cause::StartFailed);
-        workload.status.message = Some(message.clone());
-        txn = txn.event(Event {
-            id: 0,
-            time: world.now,
-            kind: Kind::Workload,
-            name: workload.metadata.name.clone(),
-            r#type: EventType::Warning,
-            reason: Cause::StartFailed.as_str().into(),
-            message,
-            details: Value::Null,
-        });
-        txn = txn.put(AnyObject::Workload(workload));
-    }
+    txn = speech::judge(world, txn);
     for workload in terminals(world) {
         txn = txn.put(AnyObject::Workload(workload));
     }
@@ -329,8 +325,8 @@ fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Op
     if let Some(outcome) = world.talk.outcome_of(run) {
         return Some(outcome);
     }
-    if let Some(message) = world.talk.failed_start(uid) {
-        return Some(failure("StartFailed", message));
+    if let Some((cause, message)) = speech::verdict(world.talk, uid) {
+        return Some(failure(cause.as_str(), message));
     }
     if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, seen.and_then(|seen| seen.exit.as_ref())) {
         if exit.code.is_none() && exit.signal.is_none() {
@@ -345,13 +341,7 @@ fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Op
         return None;
     }
     let message = workload.status.message.clone().unwrap_or_else(|| cause.as_str().into());
-    Some(failure(cause.as_str(), message))
-}
-
-/// Every adapter that could not be spoken with and is not condemned for it yet.
-fn failed_starts(world: &World<'_>) -> Vec<(Workload, String)> {
-    let rows = world.desired.workloads.iter().filter(|(_, row)| row.status.cause.is_none());
-    rows.filter_map(|(uid, row)| Some((Workload::clone(row), world.talk.failed_start(uid)?))).collect()
+    Some(failure(cause.as_str(), speech::with_nonsense(message, world.talk, uid)))
 }
 
 /// Why a job cannot begin.

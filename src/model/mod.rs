@@ -15,6 +15,7 @@ mod run;
 mod seen;
 mod snapshot;
 mod time;
+mod values;
 mod workload;
 
 pub use class::*;
@@ -27,6 +28,7 @@ pub use run::*;
 pub use seen::*;
 pub use snapshot::*;
 pub use time::*;
+pub use values::*;
 pub use workload::*;
 
 /// What a look at one part of the world gave. *Unknown is not missing*: nothing is destroyed on an `Unknown`.

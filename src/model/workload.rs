@@ -225,6 +225,9 @@ pub struct WorkloadStatus {
     /// The same for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What it wrote that makes no sense, though it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonsense: Option<String>,
     /// The main process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<Pid>,
@@ -272,6 +275,8 @@ pub enum Cause {
     ShimLost,
     /// It did not finish its start in time, or failed at it.
     StartFailed,
+    /// What it, or its shim, wrote makes no sense.
+    Garbled,
     /// No row names it, and it carries our mark.
     NoRow,
 }
@@ -286,6 +291,7 @@ impl Cause {
             Cause::Exited => "Exited",
             Cause::ShimLost => "ShimLost",
             Cause::StartFailed => "StartFailed",
+            Cause::Garbled => "Garbled",
             Cause::NoRow => "NoRow",
         }
     }

@@ -2,15 +2,19 @@
 //! version that is not understood is *unreadable*, never missing.
 
 use crate::model::{BootId, Exit, ProcId, ShimSeen, WorkloadUid};
-use crate::os::is_plain_name;
+use crate::os::{is_plain_name, read_plain};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::fs;
 use std::io;
 use std::path::Path;
 
 /// The format that is understood.
 const FORMAT: u32 = 1;
+
+/// Neither file is larger: who, when, and how, in a few words.
+const LARGEST_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
 struct Version {
@@ -28,7 +32,8 @@ struct ShimFile {
 
 #[derive(Deserialize)]
 struct ExitFile {
-    exit: Exit,
+    // A mapping, and not what else can be taken for an `Exit`, such as an empty list.
+    exit: Map<String, Value>,
 }
 
 /// What was read of one directory.
@@ -42,37 +47,61 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn read_shim(&mut self, directory: &Path) {
-        let read: Option<ShimFile> = self.read(&directory.join("shim.json"));
+    /// # Errors
+    /// Nothing can be said about the file, not even that it makes no sense.
+    pub(super) fn read_shim(&mut self, directory: &Path) -> io::Result<()> {
+        let read: Option<ShimFile> = self.read(&directory.join("shim.json"))?;
         self.begun = read.is_some() || directory.join("begun").exists();
         self.shim = read.map(|file| ShimSeen { shim: file.shim, child: file.child, boot_id: file.boot_id });
+        Ok(())
     }
 
-    pub(super) fn read_exit(&mut self, directory: &Path) {
-        let read: Option<ExitFile> = self.read(&directory.join("exit.json"));
-        self.exit = read.map(|file| file.exit);
-    }
-
-    fn read<T: DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if is_absent(&error) => return None,
-            Err(error) => return self.refuse(path, error),
-        };
-        match serde_json::from_slice::<Version>(&bytes) {
-            Ok(Version { version: FORMAT }) => {}
-            Ok(Version { version }) => {
-                return self.refuse(path, format!("format {version}, and this tenure understands {FORMAT}"));
+    /// # Errors
+    /// As [`Files::read_shim`].
+    pub(super) fn read_exit(&mut self, directory: &Path) -> io::Result<()> {
+        let path = directory.join("exit.json");
+        let Some(file) = self.read::<ExitFile>(&path)? else { return Ok(()) };
+        self.exit = match serde_json::from_value::<Exit>(Value::Object(file.exit)) {
+            Ok(exit) if exit.code.is_none() && exit.signal.is_none() && exit.message.is_none() => {
+                self.refuse(&path, "it does not say how the main process ended")
             }
-            Err(error) => return self.refuse(path, error),
-        }
-        serde_json::from_slice(&bytes).map_or_else(|error| self.refuse(path, error), Some)
+            Ok(exit) => Some(exit),
+            Err(error) => self.refuse(&path, error),
+        };
+        Ok(())
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, path: &Path) -> io::Result<Option<T>> {
+        let bytes = match read_plain(path, LARGEST_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) if is_the_files_own(&error) => return Ok(self.refuse(path, error)),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        };
+        Ok(match serde_json::from_slice::<Version>(&bytes) {
+            Ok(Version { version: FORMAT }) => {
+                serde_json::from_slice(&bytes).map_or_else(|error| self.refuse(path, error), Some)
+            }
+            Ok(Version { version }) => {
+                self.refuse(path, format!("it has format {version}, and this tenure understands {FORMAT}"))
+            }
+            Err(error) => self.refuse(path, error),
+        })
     }
 
     fn refuse<T>(&mut self, path: &Path, why: impl std::fmt::Display) -> Option<T> {
-        self.unreadable.get_or_insert_with(|| format!("{}: {why}", path.display()));
+        self.unreadable.get_or_insert_with(|| format!("{} cannot be understood: {why}", path.display()));
         None
     }
+}
+
+/// Whether an error says something about the file, and not about a system that lacks memory or descriptors just now: that
+/// file will not be read later either.
+fn is_the_files_own(error: &io::Error) -> bool {
+    // A symbolic link that leads to itself, or a socket or device that nobody serves.
+    let leads_nowhere =
+        [nix::libc::ELOOP, nix::libc::ENXIO, nix::libc::ENODEV].map(Some).contains(&error.raw_os_error());
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::PermissionDenied) || leads_nowhere
 }
 
 fn is_absent(error: &io::Error) -> bool {

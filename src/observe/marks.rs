@@ -1,7 +1,7 @@
 //! Who belongs to which workload: the union of the three marks, over one pass of the process table.
 
 use crate::model::{InstanceId, Marks, Pid, WorkloadUid};
-use crate::os::{OsError, Process, ProcessTable, is_plain_name};
+use crate::os::{OsError, Process, ProcessTable, effective_uid, is_plain_name};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Where membership starts, besides the environments.
@@ -69,11 +69,21 @@ pub(super) fn marked(table: &ProcessTable, instance: &InstanceId) -> impl Iterat
 ///
 /// Each that is found is read afresh, which may show that it has another parent now, or another environment, or has ended: so
 /// membership is worked out again until everything in it was read in this pass.
+///
+/// An environment says nothing of another user's process: that user wrote it. (What a workload of root runs as another user is
+/// found by its group, by its parents, or by having been found before.)
 pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> Result<Found, OsError> {
     let mut fresh = HashSet::new();
     let mut settled = true;
+    let user = effective_uid();
     loop {
-        let members = closure(table, instance, roots, me);
+        let mut claims = Vec::new();
+        for (uid, pid) in marked(table, instance).collect::<Vec<_>>() {
+            if table.user(pid)?.is_none_or(|of| of == user) {
+                claims.push((uid, pid));
+            }
+        }
+        let members = closure(table, instance, roots, &claims, me);
         let stale: Vec<Pid> = members.keys().map(|(_, pid)| *pid).filter(|pid| !fresh.contains(pid)).collect();
         if stale.is_empty() {
             let living = |pid: &Pid| table.get(*pid).is_some_and(|process| !process.is_zombie());
@@ -89,11 +99,17 @@ pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Root
 
 /// Membership by what the table says now. Processes that have ended and were not collected are in it: the way to
 /// children that they had leads through them until those are read again.
-fn closure(table: &ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> BTreeMap<(WorkloadUid, Pid), Marks> {
+fn closure(
+    table: &ProcessTable,
+    instance: &InstanceId,
+    roots: &Roots,
+    claims: &[(WorkloadUid, Pid)],
+    me: Pid,
+) -> BTreeMap<(WorkloadUid, Pid), Marks> {
     let mut members: BTreeMap<(WorkloadUid, Pid), Marks> = BTreeMap::new();
     let allowed = |pid: Pid| pid != me && pid.get() != 1 && !roots.keepers.contains(&pid);
-    for (uid, pid) in marked(table, instance).filter(|(_, pid)| allowed(*pid)) {
-        members.entry((uid, pid)).or_default().environment = true;
+    for claim in claims.iter().filter(|(_, pid)| allowed(*pid)) {
+        members.entry(claim.clone()).or_default().environment = true;
     }
     for (pid, uid) in roots.cgroup.iter().filter(|(pid, _)| allowed(*pid) && table.get(*pid).is_some()) {
         members.entry((uid.clone(), *pid)).or_default().cgroup = true;

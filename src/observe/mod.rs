@@ -6,6 +6,7 @@
 //!   shim that started that one, also after the shim has died.
 //! - An environment mark says whose a process is, over its descent: one that names another workload, or another instance,
 //!   ends the descent there.
+//! - An environment that another user wrote is no mark.
 //! - Process 1 and the controller itself are never part of a workload; nor is what was let go (`tenure detach`).
 //! - State, parent, and memory of what it reports were read in this look.
 //! - A look at the whole host misses none of these. One at what is [`Own`](Breadth::Own) reads no list of processes: it reads
@@ -132,7 +133,10 @@ impl Eyes {
             .map_err(|source| LookError::Directory { path: directory.display().to_string(), source })?
         {
             let mut files = Files::default();
-            files.read_shim(&self.state.workload(&uid));
+            let directory = self.state.workload(&uid);
+            files
+                .read_shim(&directory)
+                .map_err(|source| LookError::Directory { path: directory.display().to_string(), source })?;
             let workload = seen.entry(uid).or_default();
             (workload.run_dir, workload.begun) = (true, files.begun);
             (workload.shim, workload.unreadable) = (files.shim, files.unreadable);
@@ -143,7 +147,7 @@ impl Eyes {
                 break;
             }
         }
-        self.ends(&mut seen, interested);
+        self.ends(&mut seen, interested)?;
         self.known = seen
             .iter()
             .flat_map(|(uid, workload)| workload.processes.iter().map(|process| (process.id, uid.clone())))
@@ -238,11 +242,22 @@ impl Eyes {
                 continue;
             }
             roots.keepers.insert(keeper.id.pid);
-            let Some(kept) = keeper.kept else { continue };
-            let let_go = LetGo { pid: keeper.id.pid, command: kept.command, why: LetGoWhy::Detached };
-            seen.entry(kept.workload).or_default().let_go.push(let_go);
+            let kept = keeper.kept.map(|kept| (kept.workload, kept.command));
+            // What its file does not tell, its command line does.
+            let Some((workload, command)) = kept.or_else(|| self.kept_by(keeper.id.pid)) else { continue };
+            let let_go = LetGo { pid: keeper.id.pid, command, why: LetGoWhy::Detached };
+            seen.entry(workload).or_default().let_go.push(let_go);
         }
         Ok(())
+    }
+
+    /// What a keeper was started with: `tenure keep <run directory> <descriptor> COMMAND…`.
+    fn kept_by(&mut self, pid: Pid) -> Option<(WorkloadUid, String)> {
+        self.table.again(pid).ok()?;
+        let words: Vec<_> = self.table.get(pid)?.argv().skip(1).map(String::from_utf8_lossy).collect();
+        let [verb, run_dir, _, command @ ..] = &words[..] else { return None };
+        let uid = Path::new(&**run_dir).file_name()?.to_str().filter(|name| is_plain_name(name))?;
+        (verb == "keep").then(|| (WorkloadUid::from(uid), command.join(" ")))
     }
 
     /// Finds what was forked since the last pass by who is not in a cgroup: shims, and what left its cgroup.
@@ -288,17 +303,25 @@ impl Eyes {
     }
 
     /// The ends that shims have written, in the run directory or, after the clean-up, in the log directory.
-    fn ends(&self, seen: &mut BTreeMap<WorkloadUid, SeenWorkload>, interested: &BTreeSet<WorkloadUid>) {
+    fn ends(
+        &self,
+        seen: &mut BTreeMap<WorkloadUid, SeenWorkload>,
+        interested: &BTreeSet<WorkloadUid>,
+    ) -> Result<(), LookError> {
+        let read = |files: &mut Files, directory: &Path| {
+            let unread = |source| LookError::Directory { path: directory.display().to_string(), source };
+            files.read_exit(directory).map_err(unread)
+        };
         for (uid, workload) in seen.iter_mut() {
             let directory = self.state.workload(uid);
             let mut files = Files::default();
             // Its directory may have been cleaned up by its shim since the look began.
             workload.run_dir = directory.is_dir();
             if workload.run_dir {
-                files.read_exit(&directory);
+                read(&mut files, &directory)?;
             }
             if files.exit.is_none() && interested.contains(uid) {
-                files.read_exit(&self.state.log(uid));
+                read(&mut files, &self.state.log(uid))?;
             }
             workload.exit = files.exit;
             if workload.unreadable.is_none() {
@@ -310,12 +333,13 @@ impl Eyes {
                 continue;
             }
             let mut files = Files::default();
-            files.read_exit(&self.state.log(uid));
+            read(&mut files, &self.state.log(uid))?;
             if files.exit.is_some() || files.unreadable.is_some() {
                 let workload = SeenWorkload { exit: files.exit, unreadable: files.unreadable, ..Default::default() };
                 seen.insert(uid.clone(), workload);
             }
         }
+        Ok(())
     }
 }
 

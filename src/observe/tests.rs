@@ -346,9 +346,9 @@ fn the_files_of_a_shim_are_read_and_what_is_not_understood_is_not_missing() {
     );
     assert_eq!(seen[&"begun".into()], SeenWorkload { run_dir: true, begun: true, ..Default::default() });
     for (uid, said) in [
-        ("newer", "exit.json: format 2, and this tenure understands 1"),
-        ("torn", "shim.json: EOF"),
-        ("negative", "shim.json: -1 is not a process id"),
+        ("newer", "exit.json cannot be understood: it has format 2, and this tenure understands 1"),
+        ("torn", "shim.json cannot be understood: EOF"),
+        ("negative", "shim.json cannot be understood: -1 is not a process id"),
     ] {
         let workload = &seen[&uid.into()];
         let why = workload.unreadable.as_deref().unwrap();

@@ -5,7 +5,7 @@
 //! below it is nobody's. The file's *name* says which process that is, so that a content that cannot be read never costs
 //! anybody's life; the content is for people.
 
-use super::StateDir;
+use super::{StateDir, read_plain};
 use crate::model::{BootId, Pid, ProcId, StartTime, Time, WorkloadUid};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -29,6 +29,9 @@ pub struct Kept {
 
 /// The format of [`Kept`].
 pub const KEPT_FORMAT: u32 = 1;
+
+/// No keeper's file is larger: a command line has to fit into what the system takes, a few megabytes.
+const LARGEST_BYTES: u64 = 8 << 20;
 
 /// One keeper that was registered: it may have ended since.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +89,9 @@ pub fn keepers(state: &StateDir, boot: &BootId) -> io::Result<Vec<Keeper>> {
             let _ = fs::remove_file(entry.path());
             continue;
         }
-        let kept = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let text = read_plain(&entry.path(), LARGEST_BYTES).ok();
+        let kept = text.and_then(|text| serde_json::from_slice(&text).ok());
+        let kept = kept.filter(|kept: &Kept| kept.version == KEPT_FORMAT);
         found.push(Keeper { id, kept, file: entry.path() });
     }
     Ok(found)

@@ -69,17 +69,22 @@ fn starting(seen: &SeenWorkload, job: &Arc<Job>) -> Line {
 
 fn running(row: &Workload, case: Case<'_>, job: &Arc<Job>) -> Line {
     let seen = case.seen;
-    match (&seen.exit, seen.living_shim()) {
+    match (&seen.exit, &seen.unreadable, seen.living_shim()) {
         // A script's end is an outcome, which the jobs are settled with first; what comes here has no run to tell.
-        (Some(exit), _) => Line::Act(
+        (Some(exit), _, _) => Line::Act(
             Action::Condemn { cause: Cause::Exited, message: format!("its main process ended: {exit}") },
             "its main process ended".into(),
         ),
-        (None, None) => Line::Act(
+        // How it ends would not be known either: it goes as long as it can be told what of it there is.
+        (None, Some(what), _) => Line::Act(
+            Action::Condemn { cause: Cause::Garbled, message: format!("{what}; only its shim should write there") },
+            "what its shim wrote cannot be understood".into(),
+        ),
+        (None, None, None) => Line::Act(
             Action::Condemn { cause: Cause::ShimLost, message: lost(row, seen) },
             "its shim is gone and left no exit status".into(),
         ),
-        (None, Some(_)) => {
+        (None, None, Some(_)) => {
             let child_alive = row.status.pid.is_none_or(|pid| seen.members().any(|process| process.id.pid == pid));
             let soon = (!child_alive).then(|| case.now.after(SOON));
             Line::Held(Reason::Wanted(job.clone()), soon)

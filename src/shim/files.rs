@@ -3,6 +3,7 @@
 //! of it.
 
 use crate::model::{BootId, Exit, InstanceId, ProcId, Time, WorkloadUid};
+use crate::os;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,7 +17,10 @@ use thiserror::Error;
 pub const FORMAT: u32 = 1;
 
 /// The files of a run directory that mean something only while the workload lives; `spec.json` holds secrets.
-pub const PASSING: [&str; 6] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun", "bell"];
+const PASSING: [&str; 6] = ["spec.json", "shim.json", "stdin.eof", "shim.lock", "begun", "bell"];
+
+/// No shared file is larger: arguments and environment have to fit into what the system takes, a few megabytes.
+const LARGEST_BYTES: u64 = 16 << 20;
 
 /// Why a shared file cannot be had.
 #[derive(Debug, Error)]
@@ -138,7 +142,7 @@ struct Header {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
-    let bytes = match fs::read(path) {
+    let bytes = match os::read_plain(path, LARGEST_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(FileError::Io { doing: "read", path: path.to_owned(), source }),
@@ -152,10 +156,32 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     serde_json::from_slice(&bytes).map(Some).map_err(form)
 }
 
+/// Removes what means something only while the workload lives, whatever is in its place by now.
+///
+/// # Errors
+/// The disk's, with the path.
+pub fn remove_passing(dir: &Path) -> Result<(), FileError> {
+    for name in PASSING {
+        let path = dir.join(name);
+        match remove_directory(&path).and_then(|()| fs::remove_file(&path)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(source) => return Err(FileError::Io { doing: "remove", path, source }),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is no file of ours, if it is a directory: neither a removal nor a rename gets past that.
+fn remove_directory(path: &Path) -> io::Result<()> {
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    if is_directory { fs::remove_dir_all(path) } else { Ok(()) }
+}
+
 fn write<T: Serialize>(path: &Path, file: &T) -> Result<(), FileError> {
     let beside = path.with_extension("json.tmp");
     let io = |source| FileError::Io { doing: "write", path: path.to_owned(), source };
     let text = serde_json::to_vec(file).map_err(|source| FileError::Form { path: path.to_owned(), source })?;
     let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(io)?;
-    out.write_all(&text).and_then(|()| fs::rename(&beside, path)).map_err(io)
+    out.write_all(&text).and_then(|()| remove_directory(path)).and_then(|()| fs::rename(&beside, path)).map_err(io)
 }

@@ -111,7 +111,15 @@ fn members(spec: &SpecFile, never: &Never) -> Result<Vec<ProcId>, OsError> {
             || process.parent == Some(me.pid)
             || in_cgroup.contains(&process.id.pid.get())
     });
-    let roots: BTreeSet<Pid> = roots.map(|process| process.id.pid).collect();
+    let mut roots: BTreeSet<Pid> = roots.map(|process| process.id.pid).collect();
+    // The environment of another user's process is that user's word, and no mark.
+    let user = os::effective_uid();
+    for pid in roots.clone() {
+        let is_proved = in_cgroup.contains(&pid.get()) || table.get(pid).is_some_and(|it| it.parent == Some(me.pid));
+        if !is_proved && table.user(pid)?.is_some_and(|of| of != user) {
+            roots.remove(&pid);
+        }
+    }
     // Another workload's process is that workload's, whoever its parent is.
     let mut found = with_what_is_below(&table, roots, |it| it.mark.as_deref().is_none_or(|of| of == mark));
     // What of it is known by its name is read for that.
@@ -190,12 +198,7 @@ fn collect(collected: &mut impl FnMut(i32, Exit)) {
 
 /// What the controller's clean-up would have done.
 pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
-    for name in files::PASSING {
-        match fs::remove_file(dir.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
+    files::remove_passing(dir).map_err(io::Error::other)?;
     if let Some(cgroup) = &spec.cgroup {
         // Who is left in it is protected by the policy.
         if !spec.protect.is_empty() {

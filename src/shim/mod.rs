@@ -86,6 +86,9 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
     }
     let spec = files::read_spec(dir)?.ok_or(ShimError::NoSpec)?;
     os::become_subreaper().map_err(system("become a subreaper"))?;
+    if let Some(cgroup) = &spec.cgroup {
+        os::leave_other_instances(cgroup);
+    }
     let lease = Lease::new(&spec).map_err(system("watch the controller's lock"))?;
     let waiter = Waiter::new(spec.stdin.then_some(dir)).map_err(system("watch for ends, and the run directory"))?;
 

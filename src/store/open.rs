@@ -82,6 +82,10 @@ impl Store {
     /// A file larger than this many bytes is checked beside its use.
     pub(super) fn open_within(path: &Path, at_once: u64) -> Result<Store, StoreError> {
         let io = |source| StoreError::Open { path: path.to_owned(), source };
+        // Whoever opens a FIFO waits for its other end.
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(io(io::Error::other("it is not a file")));
+        }
         let witness = Witness::of(path)?;
         // Opening an empty file is enough to make SQLite remove the log beside it, which may be all that is left.
         if fs::metadata(path).map_or(0, |meta| meta.len()) == 0 {

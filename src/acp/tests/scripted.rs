@@ -277,11 +277,6 @@ async fn garbage_is_skipped() {
     let mut play = Play::new(|world| wanted(&[world.turn("j.a.1")]));
     play.world
         .say(b"Loading\xff\xfe...\n\n{\"jsonrpc\":\"2.0\"}\n[]\n\"x\"\n{\"id\":\"prompt/j.z.1\",\"result\":{}}\n");
-    let long = vec![b'x'; 1024 * 1024];
-    for _ in 0..100 {
-        play.world.say(&long);
-    }
-    play.world.say(b"\n");
     play.shake_hands().await;
     let session = play.prompted("j.a.1").await;
     play.ask(1, "no/such_method", json!({}));
@@ -291,6 +286,78 @@ async fn garbage_is_skipped() {
     play.chunk(&session, "fine");
     play.answer("prompt/j.a.1", json!({"stopReason": "end_turn"}));
     assert_eq!(result(&play.outcome("j.a.1").await), json!({"result": "fine"}));
+    let progress = play.progress.borrow().clone();
+    let nonsense = progress.nonsense.as_deref().unwrap();
+    assert!(nonsense.contains("(at byte 0 of its stdout)") && nonsense.contains("`Loading\u{fffd}"), "{nonsense}");
+    assert_eq!(progress.garbled, None);
+}
+
+#[tokio::test]
+async fn answers_that_make_no_sense_are_answers_all_the_same() {
+    for (answer, expected) in [
+        (r#""error": "oops""#, r#"an error that makes no sense: "oops""#),
+        (r#""error": {"code": "x"}"#, r#"an error that makes no sense: {"code": "x"}"#),
+        (r#""results": {}"#, "an answer without a result and without an error"),
+        (r#""result": [1]"#, "the answer to session/prompt makes no sense"),
+        (r#""result": null"#, "the answer to session/prompt makes no sense"),
+    ] {
+        let mut play = Play::new(|world| wanted(&[world.turn("j.a.1")]));
+        play.shake_hands().await;
+        play.prompted("j.a.1").await;
+        play.world.say(format!("{{\"jsonrpc\": \"2.0\", \"id\": \"prompt/j.a.1\", {answer}}}\n").as_bytes());
+        let failure = play.outcome("j.a.1").await.result.unwrap_err();
+        assert_eq!(failure.reason, "AgentError");
+        assert!(failure.message.contains(expected), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn after_a_line_that_is_too_long_nothing_is_heard_or_said() {
+    let mut play = Play::new(|world| wanted(&[world.turn("j.a.1")]));
+    play.shake_hands().await;
+    play.prompted("j.a.1").await;
+    let before = play.world.sent().len();
+    let at = std::fs::metadata(play.world.dir.join("stdout")).unwrap().len();
+    let long = vec![b'x'; 1024 * 1024];
+    for _ in 0..17 {
+        play.world.say(&long);
+    }
+    until(&mut play.progress, "the verdict", |progress| progress.garbled.is_some()).await;
+    let why = play.progress.borrow().garbled.clone().unwrap();
+    let expected = format!("a line that is longer than 16777216 bytes (at byte {at} of its stdout)");
+    assert!(why.contains(&expected), "{why}");
+    play.world.say(b"\n");
+    play.ask(1, "no/such_method", json!({}));
+    play.answer("prompt/j.a.1", json!({"stopReason": "end_turn"}));
+    tokio::time::timeout(PATIENCE, async {
+        while !play.driver.drained() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(play.progress.borrow().turns["j.a.1"], TurnState::InFlight);
+    assert_eq!(play.world.sent().len(), before);
+}
+
+#[tokio::test]
+async fn an_agent_with_too_many_open_questions_is_not_talked_with() {
+    let mut play = Play::new(|world| wanted(&[world.turn("j.a.1")]));
+    play.shake_hands().await;
+    let session = play.prompted("j.a.1").await;
+    for id in 1..3000 {
+        play.ask(id, "no/such_method", json!({}));
+    }
+    play.answered(2999).await;
+    assert_eq!(play.progress.borrow().garbled, None, "each of them could be answered");
+    play.ask(3000, "terminal/create", json!({"sessionId": session, "command": "sleep", "args": ["1000"]}));
+    let terminal = play.answered(3000).await["result"]["terminalId"].clone();
+    for id in 3001..4100 {
+        play.ask(id, "terminal/wait_for_exit", json!({"sessionId": session, "terminalId": terminal}));
+    }
+    until(&mut play.progress, "the verdict", |progress| progress.garbled.is_some()).await;
+    let why = play.progress.borrow().garbled.clone().unwrap();
+    assert_eq!(why, "more than 1000 questions of the agent wait for an answer");
 }
 
 #[tokio::test]

@@ -19,9 +19,7 @@ pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActE
         return Err(ActError::File { doing: "remove the cgroup", path, source });
     }
     let (run, log) = (host.state_dir.workload(uid), host.state_dir.log(uid));
-    for name in files::PASSING {
-        remove(&run.join(name))?;
-    }
+    files::remove_passing(&run).map_err(|error| file("clean up", &run)(std::io::Error::other(error)))?;
     if run.is_dir() {
         fs::create_dir_all(host.state_dir.logs()).map_err(file("create", &host.state_dir.logs()))?;
         if log.exists() {
@@ -31,14 +29,6 @@ pub(super) fn clean(host: &Host, uid: &WorkloadUid) -> Result<Option<Exit>, ActE
     }
     // One that cannot be understood was told of when it was seen.
     Ok(files::read_exit(&log).ok().flatten().map(|file| file.exit))
-}
-
-fn remove(path: &Path) -> Result<(), ActError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
-        Err(error) => Err(file("remove", path)(error)),
-    }
 }
 
 fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ActError {

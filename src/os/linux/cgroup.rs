@@ -32,7 +32,7 @@ impl Cgroups {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let own = outside_of_instances(own.lines().find_map(|line| line.strip_prefix("0::"))?);
         let (root, mount) = mounts.lines().find_map(cgroup2_mount)?;
         // Of the mount we see what lies below its root. When our own cgroup does not (a container with its host's view in
         // `/proc`), what we see is what was given to us.
@@ -164,6 +164,23 @@ impl Cgroups {
     }
 }
 
+/// The part of a cgroup's path that lies above all instances. A controller may run inside of a workload of another one: with
+/// its cgroups below that workload's, they would end with it, and they are none of its business.
+fn outside_of_instances(own: &str) -> &str {
+    let is_instance = |name: &str| {
+        let id = name.strip_prefix("tenure-").map(|rest| rest.strip_suffix("-let-go").unwrap_or(rest));
+        id.is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let mut at = 0;
+    for name in own.split('/') {
+        if is_instance(name) {
+            return if at > 1 { &own[..at - 1] } else { "/" };
+        }
+        at += name.len() + 1;
+    }
+    own
+}
+
 /// Where an instance's cgroups of this base put what was let go: beside it, so that nobody takes it for a workload's.
 fn let_go_of(base: &Path) -> PathBuf {
     let mut name = base.file_name().unwrap_or_default().to_owned();
@@ -180,6 +197,24 @@ pub fn leave_cgroup(of_workload: &Path) -> Result<(), OsError> {
     make(&place)?;
     // 0: the writer itself.
     write(&place.join("cgroup.procs"), "0")
+}
+
+/// Moves this process, which serves the workload of this cgroup, out of the cgroup of another instance's workload, if it was
+/// started in one: it would end with that one. Stays where the system does not allow it.
+pub fn leave_other_instances(of_workload: &Path) {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::")) else { return };
+    let base = of_workload.parent().unwrap_or(of_workload);
+    if outside_of_instances(own) == own {
+        return;
+    }
+    // A cgroup that hands on its controllers takes no processes, but for the root.
+    let beside = base.parent().map(|parent| write(&parent.join("cgroup.procs"), "0"));
+    if !matches!(beside, Some(Ok(())))
+        && let Err(error) = leave_cgroup(of_workload)
+    {
+        tracing::debug!(%error, "in the cgroup of another instance's workload");
+    }
 }
 
 /// Moves whoever is left in the cgroup of a workload to what was let go.
@@ -307,6 +342,20 @@ mod tests {
         assert_eq!(cgroup2_mount(bound), Some(("/a b".into(), "/sys/fs/cgroup".into())));
         assert_eq!(cgroup2_mount("36 24 0:31 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu"), None);
         assert_eq!(cgroup2_mount(""), None);
+    }
+
+    #[test]
+    fn an_instance_does_not_live_in_another_ones_cgroups() {
+        for (own, outside) in [
+            ("/", "/"),
+            ("/user.slice/a", "/user.slice/a"),
+            ("/user.slice/tenure-0123456789ab/w", "/user.slice"),
+            ("/tenure-0123456789ab-let-go", "/"),
+            ("/a/tenure-0123456789ab/w/tenure-ba9876543210/v", "/a"),
+            ("/system.slice/tenure-agents.service", "/system.slice/tenure-agents.service"),
+        ] {
+            assert_eq!(outside_of_instances(own), outside, "{own}");
+        }
     }
 
     #[test]
