@@ -291,6 +291,16 @@ fn what_never_ran_is_recorded_as_skipped_when_its_job_settles() {
 }
 
 #[test]
+fn what_was_cancelled_for_another_reason_than_a_loop_is_not_skipped() {
+    let mut world = World::started([step("a"), step("b")]);
+    world.runs[1].status.phase = RunPhase::Cancelled;
+    world.runs[1].status.reason = Some("JobEnded".into());
+    world.ok("a");
+    assert_eq!(world.job.status.phase, JobPhase::Succeeded, "a terminal step completed");
+    assert_eq!((world.runs.len(), world.phase("b.1")), (2, RunPhase::Cancelled));
+}
+
+#[test]
 fn a_job_without_an_end_says_which_steps_are_open() {
     let fails =
         |name: &str| step(name).exit("no", "False", ExitAction::Abandon).exit("go", "True", ExitAction::Advance);
