@@ -59,7 +59,7 @@ impl<'a> Admission<'a> {
     pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut Arc<Vec<StepRun>>, index: usize) {
         let Some(run) = runs.get(index) else { return };
         let Some(step) = flow.steps.get(&run.spec.step) else { return };
-        let limits = self.world.desired.policy.max_concurrent;
+        let limits = &self.world.desired.policy.max_concurrent;
         let (agents, scripts) = self.counted();
         let given = match &step.executor {
             Executor::Script(command) if *scripts < limits.scripts => {
@@ -73,6 +73,7 @@ impl<'a> Admission<'a> {
             Executor::Script(_) | Executor::Agent(_) => return,
             // Nobody works on it but a person: the machine suspends it.
             Executor::External { .. } => return,
+            Executor::Llm(_) | Executor::Poll(_) | Executor::Mock(_) | Executor::SubFlow(_) => return,
         };
         let Some(run) = Arc::make_mut(runs).get_mut(index) else { return };
         match given {

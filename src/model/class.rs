@@ -28,6 +28,9 @@ pub struct AgentClassSpec {
     /// The most memory that its cgroup may hold: `2Gi`, `500M`, or bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<String>,
+    /// What is appended to the command for what a step asks of its agent.
+    #[serde(skip_serializing_if = "Flags::is_empty")]
+    pub flags: Flags,
     /// Run inside such a machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine_class: Option<String>,
@@ -48,9 +51,33 @@ impl Default for AgentClassSpec {
             start_timeout: Span::seconds(60),
             idle_timeout: Span::seconds(0),
             memory_max: None,
+            flags: Flags::default(),
             machine_class: None,
             r#match: None,
         }
+    }
+}
+
+/// Arguments for what a step asks of its agent: `$value` in them is replaced (for a list: the arguments are repeated, one
+/// value each). Where a class has none, the step's wish goes through the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Flags {
+    /// For `model`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub model: Vec<String>,
+    /// For each of `tools`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    /// For each of `allowed_paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_paths: Vec<String>,
+}
+
+impl Flags {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Flags::default()
     }
 }
 
@@ -159,17 +186,26 @@ pub enum OnShutdown {
 }
 
 /// Limits on what runs at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaxConcurrent {
     /// Turns of agents.
     pub agents: u32,
     /// Scripts.
     pub scripts: u32,
+    /// Requests to models.
+    pub llms: u32,
+    /// Checks: of polls and of requirements.
+    pub checks: u32,
+    /// Sub-jobs of one `for_each`.
+    pub items: u32,
+    /// Turns of agents of these classes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, u32>,
 }
 
 impl Default for MaxConcurrent {
     fn default() -> Self {
-        MaxConcurrent { agents: 8, scripts: 64 }
+        MaxConcurrent { agents: 8, scripts: 64, llms: 16, checks: 64, items: 16, classes: BTreeMap::new() }
     }
 }

@@ -32,6 +32,51 @@ pub struct JobSpec {
     /// Where its scripts and agents run; unset: a directory of the job's own in the state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
+    /// Jobs (names) that must have succeeded before it begins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// Values for the flow's inputs that outputs of other jobs give; these jobs come before it, too.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs_from: BTreeMap<String, OutputOf>,
+    /// Counts how often somebody wanted the failed steps to be tried again, in place.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retry: u32,
+    /// The run that it does the work of: it is a sub-job, and ends with its parent. Only the controller writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// An output of another job.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputOf {
+    /// The job's name.
+    pub job: String,
+    /// The output, and the way into it: `name.field`; unset: all outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+/// The run that a sub-job does the work of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parent {
+    /// The name of the run's job.
+    pub job: String,
+    /// Its uid.
+    pub job_uid: JobUid,
+    /// The run's name; where a person retried it, that of the run that began the sub-job.
+    pub run: String,
+    /// For `for_each`: the place of its item in the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// The flows around it, outermost first: a flow that stands among them would call itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<String>,
 }
 
 /// What a job should be doing.
@@ -116,6 +161,13 @@ pub struct JobStatus {
     /// The directory that relative paths in the flow are relative to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_dir: Option<String>,
+    /// Values of declared inputs that were not given with the job: from `config` beside the flow and from the environment,
+    /// as they were when it began.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, Value>,
+    /// The `spec.retry` that was acted upon.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried: u32,
     /// The generation that it had when a step escalated it: it goes on when a person has changed its spec since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escalated_generation: Option<u64>,

@@ -33,6 +33,12 @@ pub struct RunSpec {
     /// inputs did; it begins a new iteration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<(String, u32)>,
+    /// For `for_each`: the list, one sub-job an item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<Value>>,
+    /// The run whose sub-jobs this one goes on with, because a person asked for a retry: the attempt that began them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopts: Option<u32>,
 }
 
 /// Where a run is in its life.
@@ -111,12 +117,55 @@ pub struct RunStatus {
     /// When it became ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// When its workload was given to it.
+    /// When its work first began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// Not before: the next check of a poll, the next try of a retry, the answer of a mock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Time>,
+    /// What was tried so far, for a step with decorators; the last one may be under way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tries: Vec<Try>,
+    /// The result of an equal run was taken: its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_from: Option<String>,
+    /// The flow that the agent left behind, which does the step's work now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emitted: Option<Value>,
     /// When it became final.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
+}
+
+/// One try at the work of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Try {
+    /// What was tried.
+    pub part: Part,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended; none: it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What it gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Map<String, Value>>,
+}
+
+/// What a try is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Part {
+    /// The step's own executor.
+    Work,
+    /// The executor of the decorator at this place.
+    Fallback(usize),
+    /// The webhook of the decorator at this place.
+    Notification(usize),
 }
 
 /// What an exit rule decides.

@@ -1,9 +1,10 @@
 //! What must hold between the parts of a flow.
 
-use super::super::types::{Dependency, Executor, Flow, InputSource, Prompt, Step, StepField, When};
+use super::super::types::{AgentStep, Dependency, Executor, Flow, InputSource, LlmStep, Prompt, Step, StepField, When};
 use super::reader::{did_you_mean, index, key, problem, warning};
+use super::{cycles, sessions};
 use crate::model::{DocPath, ExitAction, Problem};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Names with a meaning to the shell or the loader: an input of that name would change how the script runs.
 const REFUSED: [&str; 24] = [
@@ -47,15 +48,16 @@ pub(super) fn input_name(name: &str, path: &DocPath, problems: &mut Vec<Problem>
     problems.push(Problem { at_key: true, ..problem(path.clone(), &message, help) });
 }
 
-/// Everything that can only be seen of the flow as a whole.
-pub(super) fn check(flow: &Flow, problems: &mut Vec<Problem>) {
+/// Everything that can only be seen of the flow as a whole. `given`: inputs that its jobs have whatever it declares.
+pub(super) fn check(flow: &Flow, given: &BTreeSet<String>, problems: &mut Vec<Problem>) {
     for step in flow.steps.values() {
-        references(flow, step, problems);
+        references(flow, given, step, problems);
         expressions(step, problems);
         loops(flow, step, problems);
-        prompt(step, problems);
+        prompts(step, problems);
     }
-    cycles(flow, problems);
+    cycles::check(flow, problems);
+    sessions::check(flow, problems);
 }
 
 fn unknown_step(flow: &Flow, name: &str, path: DocPath, problems: &mut Vec<Problem>) {
@@ -65,37 +67,47 @@ fn unknown_step(flow: &Flow, name: &str, path: DocPath, problems: &mut Vec<Probl
     }
 }
 
-fn references(flow: &Flow, step: &Step, problems: &mut Vec<Problem>) {
-    for (name, input) in &step.inputs {
-        let path = key(&key(&step.path, "inputs"), name);
-        let fields: Vec<&StepField> = match &input.source {
-            InputSource::Step(field) => vec![field],
-            InputSource::AnyOf(fields) => fields.iter().collect(),
-            InputSource::Job(job) => {
-                if let Some(first) = job.first().filter(|first| !flow.inputs.contains_key(*first)) {
-                    let help = did_you_mean(first, flow.inputs.keys().map(String::as_str))
-                        .unwrap_or("declare it under `inputs:`, or give it with the job".into());
-                    let message = format!("the flow declares no input `{first}`");
-                    problems.push(warning(path.clone(), &message, Some(help)));
-                }
-                Vec::new()
+/// Whether a value can come from there.
+fn source(flow: &Flow, given: &BTreeSet<String>, source: &InputSource, path: &DocPath, problems: &mut Vec<Problem>) {
+    let fields: Vec<&StepField> = match source {
+        InputSource::Step(field) => vec![field],
+        InputSource::AnyOf(fields) => fields.iter().collect(),
+        InputSource::Job(job) => {
+            let is_known = |name: &String| flow.inputs.contains_key(name) || given.contains(name);
+            if let Some(first) = job.first().filter(|first| !is_known(first)) {
+                let known = flow.inputs.keys().chain(given).map(String::as_str);
+                let help =
+                    did_you_mean(first, known).unwrap_or("declare it under `inputs:`, or give it with the job".into());
+                let message = format!("the flow declares no input `{first}`");
+                problems.push(warning(path.clone(), &message, Some(help)));
             }
-        };
-        for field in fields {
-            unknown_step(flow, &field.step, path.clone(), problems);
-            let Some(source) = flow.steps.get(&field.step) else { continue };
-            if let Some(first) = field.path.first()
-                && !source.outputs.is_empty()
-                && !source.outputs.contains_key(first)
-            {
-                let help = did_you_mean(first, source.outputs.keys().map(String::as_str)).unwrap_or_else(|| {
-                    let all: Vec<&str> = source.outputs.keys().map(String::as_str).collect();
-                    format!("its outputs are {}", all.join(", "))
-                });
-                let message = format!("step `{}` declares no output `{first}`", field.step);
-                problems.push(problem(path.clone(), &message, Some(help)));
-            }
+            Vec::new()
         }
+    };
+    for field in fields {
+        unknown_step(flow, &field.step, path.clone(), problems);
+        let Some(source) = flow.steps.get(&field.step) else { continue };
+        let declared = || source.outputs.keys().chain(source.derived_outputs.keys()).map(String::as_str);
+        if let Some(first) = field.path.first()
+            && !source.outputs.is_empty()
+            && !declared().any(|name| name == first)
+        {
+            let help = did_you_mean(first, declared())
+                .unwrap_or_else(|| format!("its outputs are {}", declared().collect::<Vec<_>>().join(", ")));
+            let message = format!("step `{}` declares no output `{first}`", field.step);
+            problems.push(problem(path.clone(), &message, Some(help)));
+        }
+    }
+}
+
+fn references(flow: &Flow, given: &BTreeSet<String>, step: &Step, problems: &mut Vec<Problem>) {
+    for (name, input) in &step.inputs {
+        source(flow, given, &input.source, &key(&key(&step.path, "inputs"), name), problems);
+    }
+    if let Executor::SubFlow(sub) = &step.executor
+        && let Some(each) = &sub.for_each
+    {
+        source(flow, given, &each.list, &key(&step.path, "for_each"), problems);
     }
     for (name, dependencies) in [("after", &step.after), ("after_resolved", &step.after_resolved)] {
         for (number, dependency) in dependencies.iter().enumerate() {
@@ -137,6 +149,9 @@ fn expressions(step: &Step, problems: &mut Vec<Problem>) {
             check(text, key(&index(&key(&step.path, "exits"), number), "when"));
         }
     }
+    for (name, text) in &step.derived_outputs {
+        check(text, key(&key(&step.path, "derived_outputs"), name));
+    }
 }
 
 /// A loop that nothing bounds runs for ever.
@@ -146,7 +161,8 @@ fn loops(flow: &Flow, step: &Step, problems: &mut Vec<Problem>) {
     };
     for (number, rule) in step.exits.iter().enumerate() {
         let path = index(&key(&step.path, "exits"), number);
-        let own_bound = rule.max_iterations.is_some()
+        let of_target = rule.target.as_ref().and_then(|target| flow.steps.get(target)?.limits.max_iterations);
+        let own_bound = rule.max_iterations.or(of_target).is_some()
             || rule.when.as_deref().is_some_and(|when| when.contains("attempt"))
             || matches!(step.executor, Executor::External { .. });
         if rule.action == ExitAction::Loop && !own_bound && !bounded_before(number) {
@@ -154,87 +170,37 @@ fn loops(flow: &Flow, step: &Step, problems: &mut Vec<Problem>) {
             problems.push(warning(path, "nothing bounds this loop", help));
         }
     }
-    let _ = flow;
 }
 
 /// A `$name` in a prompt that no input provides stays as it is: probably misspelt.
-fn prompt(step: &Step, problems: &mut Vec<Problem>) {
-    let text = match &step.executor {
-        Executor::Agent(agent) => match &agent.prompt {
-            Prompt::Text(text) => text,
-            Prompt::File(_) => return,
-        },
-        Executor::External { prompt: Some(text) } => text,
-        Executor::External { prompt: None } | Executor::Script(_) => return,
+fn prompts(step: &Step, problems: &mut Vec<Problem>) {
+    let texts: Vec<(&str, &str)> = match &step.executor {
+        Executor::Agent(AgentStep { prompt, loop_prompt, .. }) => {
+            text_of(prompt).chain(loop_prompt.as_deref().map(|text| ("loop_prompt", text))).collect()
+        }
+        Executor::Llm(LlmStep { prompt, system, .. }) => {
+            text_of(prompt).chain(system.as_deref().map(|text| ("system", text))).collect()
+        }
+        Executor::External { prompt } => prompt.as_deref().map(|text| ("prompt", text)).into_iter().collect(),
+        Executor::Poll(poll) => poll.prompt.as_deref().map(|text| ("prompt", text)).into_iter().collect(),
+        Executor::Script(_) | Executor::Mock(_) | Executor::SubFlow(_) => return,
     };
-    for name in super::super::variables(text) {
-        if !step.inputs.contains_key(&name) && name != "STEPWISE_OUTPUT_FILE" {
-            let help = did_you_mean(&name, step.inputs.keys().map(String::as_str))
-                .unwrap_or("declare it under `inputs:`, or write `$$` for a dollar sign".into());
-            let message = format!("no input provides `${name}`");
-            problems.push(warning(key(&step.path, "prompt"), &message, Some(help)));
-        }
-    }
-}
-
-/// The steps that must have ended before this one, without the inputs that may be absent: those may close a loop.
-fn needs(step: &Step) -> BTreeSet<&str> {
-    let mut needs = BTreeSet::new();
-    for input in step.inputs.values().filter(|input| !input.optional) {
-        if let InputSource::Step(field) = &input.source {
-            needs.insert(field.step.as_str());
-        }
-    }
-    for dependency in step.after.iter().chain(&step.after_resolved) {
-        if let Dependency::Step(name) = dependency {
-            needs.insert(name.as_str());
-        }
-    }
-    needs
-}
-
-/// A cycle of steps that all need each other can never begin.
-fn cycles(flow: &Flow, problems: &mut Vec<Problem>) {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Mark {
-        Open,
-        Done,
-    }
-    let mut marks: BTreeMap<&str, Mark> = BTreeMap::new();
-    for start in flow.steps.keys() {
-        // Depth first with a stack of our own: a chain of thousands of steps is fine.
-        let mut stack: Vec<(&str, Vec<&str>)> = Vec::new();
-        let open = |name: &str| -> Vec<&str> {
-            flow.steps.get(name).map(|s| needs(s).into_iter().collect()).unwrap_or_default()
-        };
-        if !marks.contains_key(start.as_str()) {
-            marks.insert(start, Mark::Open);
-            stack.push((start, open(start)));
-        }
-        while let Some((name, rest)) = stack.last_mut() {
-            let Some(next) = rest.pop() else {
-                marks.insert(name, Mark::Done);
-                stack.pop();
-                continue;
-            };
-            match marks.get(next) {
-                Some(Mark::Done) => {}
-                Some(Mark::Open) => {
-                    let from = stack.iter().position(|(name, _)| *name == next).unwrap_or(0);
-                    let names: Vec<&str> = stack.iter().skip(from).map(|(name, _)| *name).collect();
-                    let message = format!("these steps wait for each other: {}", names.join(" → "));
-                    let help = "make one input of the loop `optional`, and close it with a `loop` rule".to_owned();
-                    let path = flow.steps.get(next).map(|step| step.path.clone()).unwrap_or_default();
-                    problems.push(problem(path, &message, Some(help)));
-                    return;
-                }
-                None if flow.steps.contains_key(next) => {
-                    marks.insert(next, Mark::Open);
-                    let needs = open(next);
-                    stack.push((next, needs));
-                }
-                None => {}
+    for (field, text) in texts {
+        for name in super::super::variables(text) {
+            if !step.inputs.contains_key(&name) && name != "STEPWISE_OUTPUT_FILE" {
+                let help = did_you_mean(&name, step.inputs.keys().map(String::as_str))
+                    .unwrap_or("declare it under `inputs:`, or write `$$` for a dollar sign".into());
+                let message = format!("no input provides `${name}`");
+                problems.push(warning(key(&step.path, field), &message, Some(help)));
             }
         }
     }
+}
+
+fn text_of(prompt: &Prompt) -> impl Iterator<Item = (&'static str, &str)> {
+    let text = match prompt {
+        Prompt::Text(text) => Some(("prompt", text.as_str())),
+        Prompt::File(_) => None,
+    };
+    text.into_iter()
 }

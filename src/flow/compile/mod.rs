@@ -2,16 +2,20 @@
 //! document.
 
 mod check;
+mod cycles;
+mod executor;
 mod reader;
+mod sessions;
 mod step;
 #[cfg(test)]
 mod tests;
+mod wrap;
 
-use super::types::{Field, FieldType, Flow};
+use super::types::{Field, FieldType, Flow, Requirement};
 use crate::model::{DocPath, Problem, Severity};
 use reader::Reader;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of a flow.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,29 +43,76 @@ const FLOW_KEYS: [&str; 14] = [
     "tags",
 ];
 
+/// So many flows may be written inside of each other.
+const DEEPEST: usize = 16;
+
 /// Gives a flow its meaning.
 pub fn compile(spec: &Value) -> Compiled {
     let mut problems = Vec::new();
-    let mut flow = Flow::default();
-    if let Some(mut top) = Reader::mapping(spec, Vec::new(), "a flow", &mut problems) {
-        top.known(&FLOW_KEYS);
-        flow.name = top.text("name");
-        flow.description = top.text("description");
-        for section in ["inputs", "config"] {
-            if let Some((value, path)) = top.field(section) {
-                flow.inputs.extend(fields(value, path, section == "inputs", top.problems()));
-            }
-        }
-        top.refuse("requires", "`requires` is checked by a later version");
-        top.refuse("containment", "machines come with a later version");
-        match top.field("steps") {
-            Some((value, path)) => flow.steps = step::steps(value, path, top.problems()),
-            None => top.error(Vec::new(), "the flow has no `steps`", Some("write `steps: {name: {run: …}}`".into())),
-        }
-    }
-    check::check(&flow, &mut problems);
+    let flow = compile_at(spec, Vec::new(), 0, &BTreeSet::new(), &mut problems);
     let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
     Compiled { flow: (!failed).then_some(flow), problems }
+}
+
+/// The same, for a flow at this place of a document: inside of so many others, and given at least these inputs.
+fn compile_at(
+    spec: &Value,
+    path: DocPath,
+    depth: usize,
+    given: &BTreeSet<String>,
+    problems: &mut Vec<Problem>,
+) -> Flow {
+    let mut flow = Flow::default();
+    if depth > DEEPEST {
+        let message = format!("more than {DEEPEST} flows are inside of each other");
+        problems.push(reader::problem(path, &message, Some("write it as a flow of its own".into())));
+        return flow;
+    }
+    let Some(mut top) = Reader::mapping(spec, path.clone(), "a flow", problems) else { return flow };
+    top.known(&FLOW_KEYS);
+    flow.name = top.text("name");
+    flow.description = top.text("description");
+    for section in ["inputs", "config"] {
+        if let Some((value, path)) = top.field(section) {
+            flow.inputs.extend(fields(value, path, section == "inputs", top.problems()));
+        }
+    }
+    if let Some((value, path)) = top.field("requires") {
+        flow.requires = requires(value, path, top.problems());
+    }
+    top.refuse("containment", "machines come with a later version");
+    match top.field("steps") {
+        Some((value, path)) => flow.steps = step::steps(value, path, depth, top.problems()),
+        None => top.error(path, "the flow has no `steps`", Some("write `steps: {name: {run: …}}`".into())),
+    }
+    check::check(&flow, given, problems);
+    flow
+}
+
+fn requires(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> Vec<Requirement> {
+    let Some(items) = value.as_array() else {
+        let help = Some("write `requires: [{name: git, check: git --version}]`".to_owned());
+        problems.push(reader::problem(path, "`requires` must be a list", help));
+        return Vec::new();
+    };
+    let one = |(at, item): (usize, &Value)| {
+        let at = reader::index(&path, at);
+        if let Some(name) = item.as_str() {
+            return Some(Requirement { name: name.to_owned(), ..Requirement::default() });
+        }
+        let mut reader = Reader::mapping(item, at.clone(), "a requirement", problems)?;
+        reader.known(&["name", "check", "install", "url", "description"]);
+        if !reader.has("name") {
+            reader.error(at, "the requirement has no `name`", None);
+        }
+        Some(Requirement {
+            name: reader.text("name")?,
+            check: reader.text("check"),
+            install: reader.text("install"),
+            url: reader.text("url"),
+        })
+    };
+    items.iter().enumerate().filter_map(one).collect()
 }
 
 /// A mapping of names to schemas, or a list of names.

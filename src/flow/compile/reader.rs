@@ -1,7 +1,8 @@
 //! Reads the fields of one mapping, and notes what is wrong with them.
 
-use crate::model::{DocPath, PathSegment, Problem, Severity};
+use crate::model::{DocPath, PathSegment, Problem, Severity, Span};
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 pub(super) fn key(path: &[PathSegment], name: &str) -> DocPath {
     path.iter().cloned().chain([PathSegment::Key(name.to_owned())]).collect()
@@ -136,6 +137,41 @@ impl<'a, 'p> Reader<'a, 'p> {
             self.error(path, &format!("`{name}` must be a whole number from 1"), None);
         }
         count
+    }
+
+    /// So many seconds; more than none.
+    pub(super) fn seconds(&mut self, name: &str) -> Option<Duration> {
+        let seconds = self.number(name)?;
+        self.duration(name, seconds)
+    }
+
+    /// So many minutes; more than none.
+    pub(super) fn minutes(&mut self, name: &str) -> Option<Duration> {
+        let minutes = self.number(name)?;
+        self.duration(name, minutes * 60.0)
+    }
+
+    /// `90s`, `2h 30m`, or a number of seconds; more than none.
+    pub(super) fn span(&mut self, name: &str) -> Option<Duration> {
+        let (value, path) = self.field(name)?;
+        if value.is_number() {
+            return self.seconds(name);
+        }
+        let span = value.as_str().and_then(|text| text.parse::<Span>().ok()).map(|span| span.0);
+        if span.is_none_or(|span| span.is_zero()) {
+            let help = Some("write `90s`, `2h 30m`, or a number of seconds".to_owned());
+            self.error(path, &format!("`{name}` must be a duration"), help);
+        }
+        span
+    }
+
+    fn duration(&mut self, name: &str, seconds: f64) -> Option<Duration> {
+        let duration = Duration::try_from_secs_f64(seconds).ok();
+        let fit = duration.filter(|duration| !duration.is_zero() && *duration <= super::wrap::LONGEST);
+        if fit.is_none() {
+            self.error(key(&self.path, name), &format!("`{name}` must be more than 0, and less than a century"), None);
+        }
+        fit
     }
 
     pub(super) fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {

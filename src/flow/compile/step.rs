@@ -1,15 +1,13 @@
 //! Steps: executors, inputs, dependencies, conditions, exit rules.
 
-use super::super::types::{
-    AgentStep, Dependency, Executor, ExitRule, Input, InputSource, OnError, OutputMode, Prompt, Step, StepField, When,
-};
+use super::super::types::{Dependency, ExitRule, Idempotency, Input, InputSource, OnError, Step, StepField, When};
 use super::reader::{Reader, index, key, problem};
+use super::{executor, wrap};
 use crate::model::{DocPath, ExitAction, Problem};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-const STEP_KEYS: [&str; 49] = [
+const STEP_KEYS: [&str; 47] = [
     "after",
     "after_resolved",
     "agent",
@@ -57,12 +55,17 @@ const STEP_KEYS: [&str; 49] = [
     "config",
     "name",
     "effort",
-    "requires",
-    "env",
 ];
 
-/// The steps of a flow.
-pub(super) fn steps(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> BTreeMap<String, Step> {
+const IDEMPOTENCY: [(&str, Idempotency); 4] = [
+    ("idempotent", Idempotency::Idempotent),
+    ("allow_restart", Idempotency::AllowRestart),
+    ("retriable_with_guard", Idempotency::RetriableWithGuard),
+    ("non_retriable", Idempotency::NonRetriable),
+];
+
+/// The steps of a flow, which is inside of so many others.
+pub(super) fn steps(value: &Value, path: DocPath, depth: usize, problems: &mut Vec<Problem>) -> BTreeMap<String, Step> {
     let Some(entries) = value.as_object() else {
         problems.push(problem(path, "`steps` must be a mapping", Some("write `steps: {name: {run: …}}`".into())));
         return BTreeMap::new();
@@ -79,33 +82,24 @@ pub(super) fn steps(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -
             let wrong = problem(at.clone(), &format!("`{name}` cannot be the name of a step"), Some(help));
             problems.push(Problem { at_key: true, ..wrong });
         }
-        if let Some(step) = step(name, value, at, problems) {
+        if let Some(step) = step(name, value, at, depth, problems) {
             steps.insert(name.clone(), step);
         }
     }
     steps
 }
 
-fn step(name: &str, value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> Option<Step> {
+fn step(name: &str, value: &Value, path: DocPath, depth: usize, problems: &mut Vec<Problem>) -> Option<Step> {
     let mut reader = Reader::mapping(value, path.clone(), "a step", problems)?;
     reader.known(&STEP_KEYS);
     let outputs = match reader.field("outputs") {
         Some((value, at)) => super::fields(value, at, true, reader.problems()),
         None => BTreeMap::new(),
     };
-    for (what, why) in [
-        ("decorators", "decorators come with a later version"),
-        ("cache", "results are not reused yet"),
-        ("derived_outputs", "derived outputs come with a later version"),
-        ("containment", "machines come with a later version"),
-        ("fork_from", "forked sessions come with a later version"),
-        ("session", "named sessions come with a later version"),
-        ("emit_flow", "emitted flows come with a later version"),
-    ] {
-        reader.refuse(what, why);
-    }
-    let executor = executor(&mut reader, !outputs.is_empty());
-    let (max_duration, max_cost_usd) = limits(&mut reader);
+    reader.refuse("containment", "machines come with a later version");
+    let executor = executor::of_step(&mut reader, !outputs.is_empty(), depth);
+    let (decorators, cache, limits) =
+        (wrap::decorators(&mut reader, !outputs.is_empty()), wrap::cache(&mut reader), wrap::limits(&mut reader));
     let step = Step {
         name: name.to_owned(),
         description: reader.text("description"),
@@ -117,117 +111,17 @@ fn step(name: &str, value: &Value, path: DocPath, problems: &mut Vec<Problem>) -
         on_error: reader
             .word("on_error", &[("fail", OnError::Fail), ("continue", OnError::Continue)])
             .unwrap_or_default(),
-        max_duration,
-        max_cost_usd,
+        limits,
+        decorators,
+        idempotency: reader.word("idempotency", &IDEMPOTENCY).unwrap_or_default(),
+        cache,
+        derived_outputs: derived_outputs(&mut reader),
         working_dir: reader.text("working_dir"),
         executor: executor?,
         outputs,
         path,
     };
     Some(step)
-}
-
-fn executor(reader: &mut Reader<'_, '_>, has_outputs: bool) -> Option<Executor> {
-    let given: Vec<&str> =
-        ["run", "executor", "flow", "for_each"].into_iter().filter(|name| reader.has(name)).collect();
-    let path = reader.path().clone();
-    match given.as_slice() {
-        [] => {
-            let help = "write `run: …` for a script, or `executor: agent`".to_owned();
-            reader.error(path, "the step has nothing to do", Some(help));
-            None
-        }
-        ["run"] => reader.text("run").map(|text| Executor::Script(script(&text))),
-        ["executor"] => named_executor(reader, has_outputs),
-        ["flow"] | ["for_each"] | ["flow", "for_each"] => {
-            reader.refuse("flow", "sub-flows come with a later version");
-            reader.refuse("for_each", "sub-flows come with a later version");
-            None
-        }
-        several => {
-            let words: Vec<String> = several.iter().map(|word| format!("`{word}`")).collect();
-            let message = format!("the step has {} of which it can have one", words.join(" and "));
-            reader.error(path, &message, Some("make two steps of it".into()));
-            None
-        }
-    }
-}
-
-fn named_executor(reader: &mut Reader<'_, '_>, has_outputs: bool) -> Option<Executor> {
-    #[derive(Clone, Copy)]
-    enum Word {
-        Agent,
-        External,
-        Later,
-    }
-    let words = [
-        ("agent", Word::Agent),
-        ("external", Word::External),
-        ("llm", Word::Later),
-        ("poll", Word::Later),
-        ("mock_llm", Word::Later),
-    ];
-    match reader.word("executor", &words)? {
-        Word::Agent => agent(reader, has_outputs),
-        Word::External => Some(Executor::External { prompt: reader.text("prompt") }),
-        Word::Later => {
-            reader.refuse("executor", "this executor comes with a later version");
-            None
-        }
-    }
-}
-
-fn agent(reader: &mut Reader<'_, '_>, has_outputs: bool) -> Option<Executor> {
-    let prompt = match (reader.text("prompt"), reader.text("prompt_file")) {
-        (Some(text), None) => Prompt::Text(text),
-        (None, Some(file)) => Prompt::File(file),
-        (Some(_), Some(_)) => {
-            reader.error(reader.path().clone(), "the step has both `prompt` and `prompt_file`", None);
-            return None;
-        }
-        (None, None) => {
-            let help = "write `prompt: …` or `prompt_file: …`".to_owned();
-            reader.error(reader.path().clone(), "the agent is asked nothing", Some(help));
-            return None;
-        }
-    };
-    let modes =
-        [("effect", OutputMode::Effect), ("stream_result", OutputMode::StreamResult), ("file", OutputMode::File)];
-    // Who declares outputs and says nothing of how they come about gets them through a file.
-    let default = if has_outputs { OutputMode::File } else { OutputMode::Effect };
-    Some(Executor::Agent(AgentStep {
-        class: reader.text("agent").unwrap_or_else(|| "claude".into()),
-        prompt,
-        output_mode: reader.word("output_mode", &modes).unwrap_or(default),
-        output_path: reader.text("output_path"),
-        model: reader.text("model"),
-        allowed_paths: reader.names("allowed_paths"),
-    }))
-}
-
-/// A lone path of a script is run relative to the flow's directory: by `python3` if it ends in `.py`.
-fn script(text: &str) -> String {
-    let lone = text.trim();
-    let is_path = !lone.is_empty()
-        && !lone.contains(|c: char| c.is_whitespace() || "|&;<>()$`\\\"'*?[]#~=%{}".contains(c))
-        && (lone.contains('/') || lone.ends_with(".py") || lone.ends_with(".sh"));
-    if !is_path {
-        return text.to_owned();
-    }
-    let path =
-        if lone.starts_with('/') { format!("'{lone}'") } else { format!("\"${{STEPWISE_FLOW_DIR:-.}}\"/'{lone}'") };
-    if lone.ends_with(".py") { format!("exec python3 {path}") } else { format!("exec {path}") }
-}
-
-fn limits(reader: &mut Reader<'_, '_>) -> (Option<Duration>, Option<f64>) {
-    let Some((value, path)) = reader.field("limits") else { return (None, None) };
-    let Some(mut limits) = Reader::mapping(value, path.clone(), "`limits`", reader.problems()) else {
-        return (None, None);
-    };
-    limits.known(&["max_cost_usd", "max_duration_minutes", "max_iterations"]);
-    limits.refuse("max_iterations", "write it on the `loop` rule");
-    let minutes = limits.number("max_duration_minutes").filter(|minutes| *minutes > 0.0 && *minutes < 1e9);
-    (minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)), limits.number("max_cost_usd"))
 }
 
 fn inputs(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Input> {
@@ -300,7 +194,7 @@ fn any_of<T>(
 }
 
 /// `step.field.path…` or `$job.name.path…`.
-fn source(text: &str, path: DocPath, problems: &mut Vec<Problem>) -> Option<InputSource> {
+pub(super) fn source(text: &str, path: DocPath, problems: &mut Vec<Problem>) -> Option<InputSource> {
     let mut parts = text.split('.').map(str::to_owned);
     let first = parts.next().unwrap_or_default();
     let rest: Vec<String> = parts.collect();
@@ -313,6 +207,26 @@ fn source(text: &str, path: DocPath, problems: &mut Vec<Problem>) -> Option<Inpu
         return None;
     }
     Some(InputSource::Step(StepField { step: first, path: rest }))
+}
+
+fn derived_outputs(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {
+    let Some((value, path)) = reader.field("derived_outputs") else { return BTreeMap::new() };
+    let help = || Some("write `derived_outputs: {name: \"expression over the outputs\"}`".to_owned());
+    let Some(mut derived) = Reader::mapping(value, path.clone(), "`derived_outputs`", reader.problems()) else {
+        return BTreeMap::new();
+    };
+    let names: Vec<String> = value.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
+    let mut outputs = BTreeMap::new();
+    for name in names {
+        match derived.expression(&name) {
+            Some(text) => {
+                outputs.insert(name, text);
+            }
+            None if !derived.has(&name) => derived.error(key(&path, &name), "it has no expression", help()),
+            None => {}
+        }
+    }
+    outputs
 }
 
 fn dependencies(reader: &mut Reader<'_, '_>, name: &str) -> Vec<Dependency> {

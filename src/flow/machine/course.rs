@@ -61,7 +61,7 @@ impl Work<'_> {
     pub fn expire_runs(&mut self) {
         for at in 0..self.runs.len() {
             if overdue_at(self.flow, &self.runs[at]).is_some_and(|due| due <= self.now) {
-                let limit = self.flow.steps.get(&self.runs[at].spec.step).and_then(|step| step.max_duration);
+                let limit = self.flow.steps.get(&self.runs[at].spec.step).and_then(|step| step.limits.max_duration);
                 let seconds = limit.unwrap_or_default().as_secs_f64();
                 let message = format!("it took longer than {seconds} s (`max_duration_minutes`)");
                 self.close_run(at, RunPhase::Failed, "DurationLimitExceeded", message);

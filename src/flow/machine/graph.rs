@@ -200,7 +200,7 @@ fn classify(
 
 /// The steps that a step names as sources, and whether it can do without.
 fn names_of_sources(step: &Step) -> Vec<(&str, bool)> {
-    let mut names = Vec::new();
+    let mut names: Vec<(&str, bool)> = step.implied_sources().map(|name| (name, true)).collect();
     for input in step.inputs.values() {
         match &input.source {
             InputSource::Job(_) => {}

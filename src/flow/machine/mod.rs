@@ -159,7 +159,7 @@ fn deadline(job: &Job) -> Option<Time> {
 fn overdue_at(flow: &Flow, run: &StepRun) -> Option<Time> {
     match run.status.phase {
         RunPhase::Running | RunPhase::Suspended => {
-            let limit = flow.steps.get(&run.spec.step)?.max_duration?;
+            let limit = flow.steps.get(&run.spec.step)?.limits.max_duration?;
             Some(run.status.started_at?.after(limit))
         }
         RunPhase::Pending | RunPhase::Completed | RunPhase::Failed | RunPhase::Skipped | RunPhase::Cancelled => None,

@@ -18,7 +18,7 @@ pub fn finish(flow: &Flow, run: &StepRun, outcome: &Outcome, now: Time) -> StepR
         return run;
     }
     let step = flow.steps.get(&run.spec.step);
-    let limit = step.and_then(|step| step.max_cost_usd);
+    let limit = step.and_then(|step| step.limits.max_cost_usd);
     let result = match (outcome.cost_usd, limit) {
         (Some(cost), Some(limit)) if cost > limit => Err(Failure {
             reason: "CostLimitExceeded".into(),

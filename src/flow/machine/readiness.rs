@@ -126,7 +126,12 @@ impl Walk<'_, '_> {
                 started_at: Some(now),
                 ..RunStatus::default()
             },
-            Executor::Script(_) | Executor::Agent(_) => {
+            Executor::Script(_)
+            | Executor::Agent(_)
+            | Executor::Llm(_)
+            | Executor::Poll(_)
+            | Executor::Mock(_)
+            | Executor::SubFlow(_) => {
                 RunStatus { phase: RunPhase::Pending, created_at: Some(now), ..RunStatus::default() }
             }
         };

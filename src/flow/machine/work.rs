@@ -155,6 +155,7 @@ impl<'a> Work<'a> {
             sources: supply.sources,
             order: self.last_order,
             cause: cause.clone(),
+            ..RunSpec::default()
         };
         let name = format!("{}.{}.{attempt}", spec.job, spec.step);
         self.of_step[node].push(self.runs.len());

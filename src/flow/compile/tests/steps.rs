@@ -30,7 +30,7 @@ fn a_step_says_what_it_is_where_it_is_and_what_its_failure_means() {
     let step = step_of("run: x");
     assert_eq!((step.name.as_str(), step.description, step.working_dir), ("b", None, None));
     assert_eq!(step.path, [PathSegment::Key("steps".into()), PathSegment::Key("b".into())]);
-    assert_eq!((step.on_error, step.max_duration, step.max_cost_usd), (OnError::Fail, None, None));
+    assert_eq!((step.on_error, step.limits.max_duration, step.limits.max_cost_usd), (OnError::Fail, None, None));
     let step = step_of("run: x, description: why, working_dir: sub, on_error: continue");
     assert_eq!((step.description.as_deref(), step.working_dir.as_deref()), (Some("why"), Some("sub")));
     assert_eq!(step.on_error, OnError::Continue);
@@ -147,7 +147,7 @@ fn an_agent_that_has_outputs_gives_them_through_a_file_unless_it_says_otherwise(
 fn the_limits_of_a_run_are_a_time_and_a_cost() {
     let limits = |parts: &str| {
         let step = step_of(&format!("run: x, limits: {parts}"));
-        (step.max_duration.map(|limit| limit.as_secs_f64()), step.max_cost_usd)
+        (step.limits.max_duration.map(|limit| limit.as_secs_f64()), step.limits.max_cost_usd)
     };
     assert_eq!(limits("{max_duration_minutes: 2}"), (Some(120.0), None));
     assert_eq!(limits("{max_duration_minutes: 0.5, max_cost_usd: 1.25}"), (Some(30.0), Some(1.25)));
@@ -375,5 +375,8 @@ fn an_exit_rule_that_cannot_be_is_told_where_it_is() {
 
 #[test]
 fn half_a_minute_is_thirty_seconds() {
-    assert_eq!(step_of("run: x, limits: {max_duration_minutes: 0.5}").max_duration, Some(Duration::from_secs(30)));
+    assert_eq!(
+        step_of("run: x, limits: {max_duration_minutes: 0.5}").limits.max_duration,
+        Some(Duration::from_secs(30))
+    );
 }

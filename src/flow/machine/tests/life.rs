@@ -99,7 +99,7 @@ fn a_job_past_its_deadline_fails_also_while_it_is_paused() {
 #[test]
 fn a_run_that_takes_too_long_fails() {
     let mut slow = step("a");
-    slow.max_duration = Some(Duration::from_secs(60));
+    slow.limits.max_duration = Some(Duration::from_secs(60));
     let mut world = World::started([slow]);
     assert_eq!(next_wake(&world.flow, &world.job, &world.runs, world.now), None);
     world.runs[0].status.phase = RunPhase::Running;

@@ -30,8 +30,11 @@ pub(super) fn step(name: &str) -> Step {
         when: None,
         exits: Vec::new(),
         on_error: OnError::Fail,
-        max_duration: None,
-        max_cost_usd: None,
+        limits: Default::default(),
+        decorators: Vec::new(),
+        idempotency: Default::default(),
+        cache: None,
+        derived_outputs: Default::default(),
         working_dir: None,
         path: Vec::new(),
     }

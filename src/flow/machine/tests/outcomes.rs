@@ -79,7 +79,7 @@ fn a_failure_keeps_its_reason() {
 #[test]
 fn a_run_that_cost_too_much_fails() {
     let mut dear = step("a");
-    dear.max_cost_usd = Some(0.4);
+    dear.limits.max_cost_usd = Some(0.4);
     let world = World::started([dear]);
     let run = finish(&world.flow, world.run("a.1"), &outcome(json!({})), world.now);
     assert_eq!(run.status.reason.as_deref(), Some("CostLimitExceeded"));

@@ -336,7 +336,7 @@ fn what_is_over_counts_towards_the_end_of_a_job() {
 #[test]
 fn a_run_may_cost_exactly_what_it_is_allowed() {
     let mut dear = step("a");
-    dear.max_cost_usd = Some(0.5);
+    dear.limits.max_cost_usd = Some(0.5);
     let world = World::started([dear]);
     let ended = |cost_usd| {
         let outcome = Outcome { result: given(json!({})), usage: None, cost_usd, session: None };
@@ -378,7 +378,7 @@ fn an_answer_is_recorded_with_its_time_and_only_on_a_run_that_waits() {
 #[test]
 fn a_run_expires_by_its_own_time_and_so_does_one_that_waits_for_an_answer() {
     let limited = |mut step: crate::flow::Step| {
-        step.max_duration = Some(Duration::from_secs(60));
+        step.limits.max_duration = Some(Duration::from_secs(60));
         step
     };
     let mut world = World::started([limited(step("a")), limited(step("ask").asks("?"))]);
