@@ -5,7 +5,9 @@
 mod babble;
 mod cases;
 mod chaos;
+mod corpus;
 mod directory;
+mod docs;
 mod garbage;
 mod large;
 mod letting_go;
