@@ -5,6 +5,7 @@
 mod babble;
 mod cases;
 mod chaos;
+mod conversation;
 mod directory;
 mod garbage;
 mod large;
@@ -13,3 +14,6 @@ mod manners;
 mod never;
 mod reaping;
 mod support;
+
+#[path = "../support/pump.rs"]
+mod pump;
