@@ -1,5 +1,6 @@
 //! Conversations: with a scripted agent that plays on the files, and with the real adapter.
 
+mod conversations;
 mod real;
 mod scripted;
 mod storm;
@@ -51,6 +52,8 @@ impl World {
             allowed_paths: Vec::new(),
             output_mode: OutputMode::StreamResult,
             model: None,
+            tools: Vec::new(),
+            conversation: None,
         }
     }
 
@@ -81,7 +84,7 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
 }
 
 pub(crate) fn wanted(turns: &[Turn]) -> Wanted {
-    Wanted { turns: turns.to_vec(), closing: false }
+    Wanted { turns: turns.to_vec(), ..Wanted::default() }
 }
 
 /// Waits until the progress is as it should be.

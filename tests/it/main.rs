@@ -6,12 +6,17 @@ mod babble;
 mod cases;
 mod chaos;
 mod corpus;
+mod conversation;
 mod directory;
 mod docs;
 mod garbage;
 mod large;
 mod letting_go;
+mod llm;
 mod manners;
 mod never;
 mod reaping;
 mod support;
+
+#[path = "../support/pump.rs"]
+mod pump;
