@@ -1,10 +1,11 @@
 //! The state while it is worked on: what was given, what has changed, and which runs are current.
 
-use crate::flow::Flow;
 use crate::flow::machine::Effect;
 use crate::flow::machine::graph::{Graph, Node};
+use crate::flow::{Executor, Flow};
 use crate::model::{
-    Event, EventType, ExitAction, Job, JobPhase, JobStatus, Kind, Meta, RunPhase, RunSpec, RunStatus, StepRun, Time,
+    Event, EventType, ExitAction, Failure, Job, JobPhase, JobStatus, Kind, Meta, RunPhase, RunSpec, RunStatus, StepRun,
+    Time,
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -42,6 +43,8 @@ pub(super) struct Work<'a> {
 pub(super) struct Supply {
     pub inputs: Map<String, Value>,
     pub sources: Vec<(String, u32)>,
+    /// For `for_each`: the list.
+    pub list: Option<Value>,
 }
 
 impl<'a> Work<'a> {
@@ -145,7 +148,12 @@ impl<'a> Work<'a> {
         let step = self.graph.steps[node];
         let attempt = self.newest(node).map_or(1, |at| self.runs[at].spec.attempt + 1);
         self.last_order += 1;
+        let adopts = cause.and_then(|at| self.adopted(node, at));
         let cause = cause.map(|at| (self.runs[at].spec.step.clone(), self.runs[at].spec.attempt));
+        let items = supply.list.and_then(|list| match list {
+            Value::Array(items) => Some(items),
+            _ => None,
+        });
         let spec = RunSpec {
             job: self.job.metadata.name.clone(),
             job_uid: self.job.uid(),
@@ -155,7 +163,8 @@ impl<'a> Work<'a> {
             sources: supply.sources,
             order: self.last_order,
             cause: cause.clone(),
-            ..RunSpec::default()
+            items,
+            adopts,
         };
         let name = format!("{}.{}.{attempt}", spec.job, spec.step);
         self.of_step[node].push(self.runs.len());
@@ -167,14 +176,27 @@ impl<'a> Work<'a> {
         self.runs.len() - 1
     }
 
+    /// The attempt whose sub-jobs a run goes on with that a person wanted instead of this one.
+    fn adopted(&self, node: Node, cause: RunAt) -> Option<u32> {
+        let run = &self.runs[cause];
+        let by_person = run.status.decision.as_ref().is_some_and(|decision| decision.retry);
+        let is_sub_flow = matches!(self.graph.steps[node].executor, Executor::SubFlow(_));
+        (by_person && is_sub_flow).then(|| run.spec.adopts.unwrap_or(run.spec.attempt))
+    }
+
     /// Makes a run final.
     pub fn close_run(&mut self, at: RunAt, phase: RunPhase, reason: &str, message: String) {
         let now = self.now;
         let status = &mut self.runs[at].to_mut().status;
         status.phase = phase;
         status.reason = Some(reason.to_owned());
-        status.message = Some(message);
         status.finished_at = Some(now);
+        status.due_at = None;
+        if let Some(open) = status.tries.last_mut().filter(|last| last.finished_at.is_none()) {
+            open.finished_at = Some(now);
+            open.failure = Some(Failure { reason: reason.to_owned(), message: message.clone() });
+        }
+        status.message = Some(message);
     }
 
     /// Cancels a run that is in motion, if it is superseded.
@@ -241,7 +263,8 @@ impl<'a> Work<'a> {
         self.events.push(Event { id: 0, time: self.now, kind, name, r#type, reason, message, details: Value::Null });
     }
 
-    fn raise_barriers(&mut self) {
+    /// Says anew what is superseded: by all runs that there are.
+    pub fn raise_barriers(&mut self) {
         for &node in &self.graph.order {
             let upstream = self.graph.sources[node].iter().map(|&source| self.barrier[source]).max().unwrap_or(0);
             let asked_for =
