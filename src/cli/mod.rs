@@ -22,6 +22,7 @@ mod place;
 mod plan;
 mod rows;
 mod run;
+mod schema;
 mod source;
 mod start;
 mod status;
@@ -67,6 +68,7 @@ enum Verb {
     Logs(logs::Args),
     Plan(plan::Args),
     Validate(validate::Args),
+    Schema(schema::Args),
     Eval(eval::Args),
     Status(status::Args),
 }
@@ -120,6 +122,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
     // These need neither a controller nor its state directory.
     let (verb, flag) = match cli.verb {
         Verb::Validate(args) => return validate::main(args, console),
+        Verb::Schema(args) => return schema::main(&args, console),
         Verb::Eval(args) => return eval::main(args, console),
         Verb::Detach(args) => return detach::main(&args),
         verb => (verb, cli.state),
@@ -140,6 +143,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Plan(args) => plan::main(args, &state, console).await,
         Verb::Status(args) => status::main(args, &state, console).await,
         Verb::Validate(args) => validate::main(args, console),
+        Verb::Schema(args) => schema::main(&args, console),
         Verb::Eval(args) => eval::main(args, console),
         Verb::Detach(args) => detach::main(&args),
     }

@@ -1,11 +1,12 @@
 //! What else people write: agent classes, machine classes, ledgers, and the policy.
 
 use crate::model::{EnvValue, Span};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How to launch an agent, and how to know one that we did not launch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AgentClassSpec {
     /// The argument vector. A first word `tenure-echo` means the bundled example agent, wherever it is installed.
@@ -55,7 +56,7 @@ impl Default for AgentClassSpec {
 }
 
 /// Who may share one adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reuse {
     /// One adapter per job and configuration.
@@ -66,7 +67,7 @@ pub enum Reuse {
 }
 
 /// How requests for permission are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Permissions {
     /// Yes.
@@ -77,7 +78,7 @@ pub enum Permissions {
 }
 
 /// Signatures of a process.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Match {
     /// Names to look for in an argument vector, by position.
@@ -85,7 +86,7 @@ pub struct Match {
 }
 
 /// A kind of virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineClassSpec {
     /// `qemu`, `cloud-hypervisor`, or `firecracker`.
@@ -93,7 +94,7 @@ pub struct MachineClassSpec {
 }
 
 /// A job store that another program keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LedgerSpec {
     /// `stepwise`, `acpx`, or `files`.
@@ -103,7 +104,7 @@ pub struct LedgerSpec {
 }
 
 /// What is allowed on this host. One per instance, named `default`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PolicySpec {
     /// What happens to trees that we did not start.
@@ -140,7 +141,7 @@ impl Default for PolicySpec {
 }
 
 /// What happens to trees that we did not start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "DESIGN.md section 7 explains both")]
 pub enum Foreign {
     #[default]
@@ -149,7 +150,7 @@ pub enum Foreign {
 }
 
 /// What an orderly exit does to running workloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum OnShutdown {
     /// They go on; the next controller finds them.
     #[default]
@@ -159,7 +160,7 @@ pub enum OnShutdown {
 }
 
 /// Limits on what runs at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaxConcurrent {
     /// Turns of agents.

@@ -1,6 +1,7 @@
 //! Jobs: one run of a flow each.
 
 use crate::model::{JobUid, Object, Span, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 pub type Job = Object<JobSpec, JobStatus>;
 
 /// What a person wants of a job.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct JobSpec {
     /// The `Flow` to run.
@@ -35,7 +36,7 @@ pub struct JobSpec {
 }
 
 /// What a job should be doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum JobState {
     /// Go on.
     #[default]
