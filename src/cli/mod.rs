@@ -24,6 +24,7 @@ mod place;
 mod plan;
 mod rows;
 mod run;
+mod schema;
 mod source;
 mod start;
 mod status;
@@ -69,6 +70,7 @@ enum Verb {
     Logs(logs::Args),
     Plan(plan::Args),
     Validate(validate::Args),
+    Schema(schema::Args),
     Eval(eval::Args),
     Status(status::Args),
     #[command(hide = true)]
@@ -126,6 +128,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
     // These need neither a controller nor its state directory.
     let (verb, flag) = match cli.verb {
         Verb::Validate(args) => return validate::main(args, console),
+        Verb::Schema(args) => return schema::main(&args, console),
         Verb::Eval(args) => return eval::main(args, console),
         Verb::Detach(args) => return detach::main(&args),
         Verb::LlmRequest(args) => return llm_request::main(&args, console),
@@ -148,6 +151,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Plan(args) => plan::main(args, &state, console).await,
         Verb::Status(args) => status::main(args, &state, console).await,
         Verb::Validate(args) => validate::main(args, console),
+        Verb::Schema(args) => schema::main(&args, console),
         Verb::Eval(args) => eval::main(args, console),
         Verb::Detach(args) => detach::main(&args),
         Verb::LlmRequest(args) => llm_request::main(&args, console),

@@ -1,6 +1,6 @@
 //! What people name on the command line: kinds, objects, runs, pairs, files.
 
-use super::failure::{Context, Failure};
+use super::failure::Failure;
 use super::source::Source;
 use super::text::at;
 use crate::model::Kind;
@@ -115,49 +115,68 @@ pub struct NamedFile {
 
 /// The files that are named: `-` is standard input; a directory stands for the manifests in it.
 pub fn files(names: &[PathBuf]) -> Result<Vec<NamedFile>, Failure> {
-    let mut files = Vec::new();
-    for name in names {
-        let failed = |error: std::io::Error| Failure::failed(error.to_string());
-        let what = || format!("read {}", name.display());
-        if name == Path::new("-") {
-            let mut text = Vec::new();
-            std::io::stdin().read_to_end(&mut text).map_err(failed).to(what)?;
-            let dir = std::env::current_dir().map_err(failed).to(what)?;
-            files.push(NamedFile { name: "stdin".to_owned(), dir, text });
-        } else if name.is_dir() {
-            let found = manifests_in(name).map_err(failed).to(what)?;
-            if found.is_empty() {
-                let why = format!("{} holds no manifest", name.display());
-                return Err(Failure::not_found(why).help("a manifest's name ends in .yaml, .yml, or .json"));
-            }
-            for path in found {
-                files.push(file(&path)?);
-            }
-        } else {
-            files.push(file(name)?);
-        }
-    }
-    Ok(files)
+    let unread = |(name, failure)| Failure { what: Some(format!("read {name}")), ..failure };
+    each_file(names).map(|file| file.map_err(unread)).collect()
 }
 
-fn file(path: &Path) -> Result<NamedFile, Failure> {
-    let read = || {
-        let text = std::fs::read(path)?;
-        let dir = std::path::absolute(path)?.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(NamedFile { name: path.display().to_string(), dir, text })
-    };
-    read().map_err(|error: std::io::Error| {
-        let exit = match error.kind() {
-            std::io::ErrorKind::NotFound => super::failure::Exit::NotFound,
-            _ => super::failure::Exit::Failed,
-        };
-        let what = Some(format!("read {}", path.display()));
-        Failure { what, ..Failure::new(exit, error.to_string()) }
+/// The same, one by one: a file, or its name and why it can not be read.
+pub fn each_file(names: &[PathBuf]) -> impl Iterator<Item = Result<NamedFile, (String, Failure)>> {
+    names.iter().flat_map(|name| {
+        let failed = |failure| vec![Err((name.display().to_string(), failure))];
+        if name == Path::new("-") {
+            return vec![stdin().map_err(|error| ("stdin".to_owned(), failure(&error)))];
+        }
+        if !name.is_dir() {
+            return vec![file(name)];
+        }
+        match manifests_in(name) {
+            Err(error) => failed(failure(&error)),
+            Ok(found) if found.is_empty() => {
+                let empty = Failure::not_found("it holds no manifest");
+                failed(empty.help("a manifest's name ends in .yaml, .yml, or .json"))
+            }
+            Ok(found) => found.iter().map(|path| file(path)).collect(),
+        }
     })
 }
 
-/// The manifests of a directory and of those below it, by name; what begins with a dot is passed over.
+fn failure(error: &std::io::Error) -> Failure {
+    let exit = match error.kind() {
+        std::io::ErrorKind::NotFound => super::failure::Exit::NotFound,
+        _ => super::failure::Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn stdin() -> std::io::Result<NamedFile> {
+    let text = whole(std::io::stdin())?;
+    Ok(NamedFile { name: "stdin".to_owned(), dir: std::env::current_dir()?, text })
+}
+
+fn file(path: &Path) -> Result<NamedFile, (String, Failure)> {
+    let name = path.display().to_string();
+    let read = || {
+        let text = whole(std::fs::File::open(path)?)?;
+        let dir = std::path::absolute(path)?.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(NamedFile { name: name.clone(), dir, text })
+    };
+    read().map_err(|error: std::io::Error| (name.clone(), failure(&error)))
+}
+
+/// As much as a manifest may have, and one byte more: that one tells that there is more.
+fn whole(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    from.take(crate::manifest::LONGEST as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The manifests of a directory and of those below it, by name; what begins with a dot is passed over. Beside a `FLOW.yaml`
+/// are the files of that flow.
 fn manifests_in(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let flow = dir.join("FLOW.yaml");
+    if flow.is_file() {
+        return Ok(vec![flow]);
+    }
     let mut entries = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     entries.retain(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')));
     entries.sort();
@@ -204,14 +223,16 @@ mod tests {
     #[test]
     fn a_directory_stands_for_its_manifests() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["b.yaml", "a.json", ".hidden.yaml", "notes.txt", "sub/c.yml"] {
+        for name in
+            ["b.yaml", "a.json", ".hidden.yaml", "notes.txt", "sub/c.yml", "sub/flow/FLOW.yaml", "sub/flow/data.json"]
+        {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, name).unwrap();
         }
         let files = files(&[dir.path().to_owned()]).unwrap();
         let texts: Vec<_> = files.iter().map(|file| String::from_utf8_lossy(&file.text).into_owned()).collect();
-        assert_eq!(texts, ["a.json", "b.yaml", "sub/c.yml"]);
+        assert_eq!(texts, ["a.json", "b.yaml", "sub/c.yml", "sub/flow/FLOW.yaml"]);
         assert_eq!(files[2].dir, dir.path().join("sub"));
     }
 }

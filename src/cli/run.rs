@@ -160,15 +160,7 @@ fn hooks(handle: &controller::Handle) -> Hooks {
 fn diagnostics(file: String, error: controller::RequestError) -> Vec<Diagnostic> {
     match error {
         controller::RequestError::Manifest(diagnostics) => diagnostics,
-        other => vec![Diagnostic {
-            severity: Severity::Error,
-            file,
-            line: 0,
-            column: 0,
-            source_line: String::new(),
-            message: other.to_string(),
-            help: None,
-        }],
+        other => vec![Diagnostic::of_file(Severity::Error, file, other.to_string())],
     }
 }
 

@@ -137,7 +137,9 @@ async fn each_failure_has_its_exit_status_and_says_what_to_do() {
     error: failed to get job x: there is no job `x`
     `tenure get jobs` shows what there is
     $ tenure validate /nowhere/x.yaml
-    error: failed to read /nowhere/x.yaml: No such file or directory (os error 2)
+    error: the file can not be read: No such file or directory (os error 2)
+    --> /nowhere/x.yaml
+
     $ tenure eval 1 --context {
     error: failed to read the context: it is not JSON: EOF while parsing an object at line 1 column 1
     a file is named with --context @FILE
@@ -306,7 +308,8 @@ async fn a_manifest_with_errors_is_shown_as_a_compiler_does() {
       |
     2 | knd: Job
       | ^
-    help: did you mean `kind`?
+      |
+      = help: did you mean `kind`?
     error: failed to apply x.yaml: it has errors; nothing of it was applied
     ");
     let (_, body) = &world.requests()[0];

@@ -1,19 +1,19 @@
 //! `tenure validate`: what is wrong with manifests, as a compiler says it. Needs no controller.
 
 use super::console::Console;
-use super::failure::{Done, Exit};
+use super::failure::{Done, Exit, Failure};
 use super::get::{Format, whole_as_text};
 use super::names;
 use crate::controller;
 use crate::manifest::render;
 use crate::model::{Diagnostic, Severity};
-use serde_json::json;
-use std::path::{Path, PathBuf};
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Check manifests and flows, without a controller; exit status 1 if one has errors
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Files, directories, or `-` for standard input
+    /// Files, directories (each manifest in them, or their FLOW.yaml), or `-` for standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// How it is shown: table (for people), json, or yaml
@@ -22,42 +22,75 @@ pub struct Args {
 }
 
 pub fn main(args: Args, console: &mut Console) -> Done {
-    let files = names::files(&args.files)?;
     let is_for_people = !matches!(args.output, Format::Json | Format::Yaml);
     let mut all = Vec::new();
-    let mut all_ok = true;
-    for file in &files {
-        let (diagnostics, ok) = check(&file.name, &file.text, &file.dir);
-        all_ok &= ok;
+    let mut exit = Exit::Done;
+    let mut checked = 0;
+    for file in names::each_file(&args.files) {
+        let (name, diagnostics) = match file {
+            Ok(file) => {
+                let loaded = controller::load_text(&file.name, &file.text, Some(&file.dir));
+                if loaded.first_error().is_some() {
+                    exit = Exit::Failed;
+                }
+                (Some(file.name), loaded.diagnostics)
+            }
+            Err((name, failure)) => {
+                // That a file is not there is the answer only where nothing else is wrong.
+                if exit == Exit::Done {
+                    exit = failure.exit;
+                }
+                (None, vec![unread(&name, failure)])
+            }
+        };
+        checked += 1;
         if is_for_people {
             for diagnostic in &diagnostics {
                 console.say(&render(diagnostic, console.colour_err));
                 console.say("");
             }
-            let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
-            console.line(&format!("{}: {}", file.name, verdict(count(Severity::Error), count(Severity::Warning))))?;
+            if let Some(name) = name {
+                console.line(&format!("{name}: {}", verdict(&diagnostics)))?;
+            }
         }
         all.extend(diagnostics);
     }
-    if !is_for_people {
-        console.print(&whole_as_text(&json!({"ok": all_ok, "diagnostics": all}), args.output)?)?;
+    if is_for_people && checked > 1 {
+        console.line(&format!("{checked} files: {}", verdict(&all)))?;
     }
-    Ok(if all_ok { Exit::Done } else { Exit::Failed })
+    if !is_for_people {
+        let list: Vec<Value> = all.iter().map(for_machines).collect();
+        console.print(&whole_as_text(&Value::Array(list), args.output)?)?;
+    }
+    Ok(exit)
 }
 
-fn verdict(errors: usize, warnings: usize) -> String {
+/// A file that could not be read.
+fn unread(name: &str, failure: Failure) -> Diagnostic {
+    let message = format!("the file can not be read: {}", failure.why);
+    Diagnostic { help: failure.help, ..Diagnostic::of_file(Severity::Error, name, message) }
+}
+
+fn for_machines(found: &Diagnostic) -> Value {
+    json!({
+        "file": found.file,
+        "line": found.line,
+        "column": found.column,
+        "endColumn": found.end_column,
+        "severity": found.severity,
+        "message": found.message,
+        "help": found.help,
+        "path": found.path,
+    })
+}
+
+fn verdict(diagnostics: &[Diagnostic]) -> String {
+    let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
     let counted = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    match (errors, warnings) {
+    match (count(Severity::Error), count(Severity::Warning)) {
         (0, 0) => "ok".to_owned(),
         (0, warnings) => format!("ok, {}", counted(warnings, "warning")),
         (errors, 0) => counted(errors, "error"),
         (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
     }
-}
-
-/// All that is wrong with a text, and whether it could be used all the same.
-fn check(file: &str, text: &[u8], dir: &Path) -> (Vec<Diagnostic>, bool) {
-    let loaded = controller::load_text(file, text, Some(dir));
-    let ok = loaded.first_error().is_none();
-    (loaded.diagnostics, ok)
 }

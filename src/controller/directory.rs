@@ -269,14 +269,12 @@ impl Sync<'_> {
 }
 
 fn emptied(path: &Path) -> Diagnostic {
+    let message = "the file is empty, as a file that is being written is";
     Diagnostic {
-        severity: Severity::Error,
-        file: path.display().to_string(),
         line: 1,
         column: 1,
-        source_line: String::new(),
-        message: "the file is empty, as a file that is being written is".into(),
         help: Some("remove the file to remove its objects".into()),
+        ..Diagnostic::of_file(Severity::Error, path.display().to_string(), message)
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::flow;
 use crate::manifest::{self, DocumentKind};
 use crate::model::{
-    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, Flow, Job, JobSpec, Meta, NoStatus, PathSegment, Problem, Severity,
+    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, Flow, Job, JobSpec, Kind, Meta, NoStatus, PathSegment, Problem,
+    Severity,
 };
 use std::path::Path;
 
@@ -38,15 +39,15 @@ pub fn load_text(file: &str, text: &[u8], dir: Option<&Path>) -> Loaded {
     let parsed = manifest::parse(file, text);
     let mut loaded = Loaded { objects: Vec::new(), diagnostics: parsed.diagnostics };
     for document in parsed.documents {
-        let (flow_value, prefix): (Option<&serde_json::Value>, Vec<PathSegment>) =
-            match (&document.kind, &document.object) {
-                (DocumentKind::BareFlow, _) => (Some(&document.value), Vec::new()),
-                (DocumentKind::Object(_), Some(AnyObject::Flow(flow))) => (Some(&flow.spec), key(&["spec"])),
-                (DocumentKind::Object(_), Some(AnyObject::Job(job))) => {
-                    (job.spec.flow.as_ref(), key(&["spec", "flow"]))
-                }
-                (DocumentKind::Object(_), _) => (None, Vec::new()),
-            };
+        // Of an object with errors, too: everything is found in one go.
+        let prefix: &[&str] = match document.kind {
+            DocumentKind::BareFlow => &[],
+            DocumentKind::Object(Kind::Flow) => &["spec"],
+            DocumentKind::Object(Kind::Job) => &["spec", "flow"],
+            DocumentKind::Object(_) => &["", ""],
+        };
+        let flow_value = prefix.iter().try_fold(&document.value, |value, name| value.get(name));
+        let prefix = key(prefix);
         if let Some(value) = flow_value {
             for problem in flow::compile(value).problems {
                 let path = prefix.iter().cloned().chain(problem.path).collect();
@@ -61,6 +62,7 @@ pub fn load_text(file: &str, text: &[u8], dir: Option<&Path>) -> Loaded {
         };
         loaded.objects.extend(objects.into_iter().map(|object| at(object, dir)));
     }
+    loaded.diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     loaded
 }
 

@@ -6,6 +6,7 @@
 mod compile;
 pub mod expr;
 mod machine;
+pub mod schema;
 mod text;
 mod types;
 

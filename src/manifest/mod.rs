@@ -7,6 +7,9 @@
 
 mod diagnostics;
 mod names;
+mod places;
+mod scalar;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -14,11 +17,14 @@ mod typed;
 
 pub use diagnostics::{diagnose, render};
 pub use names::{flow_name, is_name, job_name, similar};
-pub use tree::{Place, Positions};
+pub use places::Positions;
+pub use schema::{schema_of, schema_of_all};
 
 use crate::model::{AnyObject, Diagnostic, Kind, Problem, Severity};
+use places::Lines;
 use serde_json::Value;
-use serde_yaml::{Budget, Options, Spanned};
+use serde_yaml::{Budget, DuplicateKeyPolicy, Options, Spanned};
+use std::sync::Arc;
 use tree::Tree;
 
 /// What a document is.
@@ -52,75 +58,87 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// The longest text that is read: 1 MiB takes some 100 ms.
+pub const LONGEST: usize = 4 << 20;
+
+/// So many mappings and lists may be inside of each other.
+const DEEPEST: usize = 48;
+
+const MOST_DOCUMENTS: usize = 1_000;
+
+/// Values in a file, with those that its aliases stand for: some 30 MB.
+const MOST_VALUES: usize = 200_000;
+
+/// Values and brackets that the aliases of a file stand for.
+const MOST_OF_ALIASES: usize = 20_000;
+
 /// Parses a manifest; `file` is its name in messages.
 pub fn parse(file: &str, text: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
-    let text = match std::str::from_utf8(text) {
-        Ok(text) => text,
-        Err(error) => {
-            parsed.diagnostics.push(diagnostics::not_utf8(file, text, &error));
-            return parsed;
+    match read(file, text, &mut parsed) {
+        Ok(()) if parsed.documents.is_empty() && parsed.diagnostics.is_empty() => {
+            parsed.diagnostics.push(Diagnostic {
+                help: Some("an object has `kind:`, a flow has `steps:`".into()),
+                ..Diagnostic::of_file(Severity::Warning, file, "the file holds no document")
+            });
         }
-    };
-    let trees: Vec<Spanned<Tree>> = match serde_yaml::from_multiple_with_options(text, options()) {
-        Ok(trees) => trees,
-        Err(error) => {
-            parsed.diagnostics.push(diagnostics::syntax(file, text, &error));
-            return parsed;
-        }
-    };
-    for tree in trees {
-        let (value, positions) = tree::take_apart(tree);
-        let mut problems = Vec::new();
-        let document = document(value, positions, &mut problems);
-        for problem in &problems {
-            parsed.diagnostics.push(diagnose(file, text.as_bytes(), &document.1, problem));
-        }
-        parsed.documents.extend(document.0);
-    }
-    if parsed.documents.is_empty() && parsed.diagnostics.is_empty() {
-        parsed.diagnostics.push(Diagnostic {
-            severity: Severity::Warning,
-            file: file.to_owned(),
-            line: 0,
-            column: 0,
-            source_line: String::new(),
-            message: "the file holds no document".into(),
-            help: Some("an object has `kind:`, a flow has `steps:`".into()),
-        });
+        Ok(()) => {}
+        Err(diagnostic) => parsed.diagnostics.push(*diagnostic),
     }
     parsed
 }
 
-/// Strict booleans: `y` and `no` are words. The budget stops an alias bomb long before it costs anything.
+fn read(file: &str, bytes: &[u8], parsed: &mut Parsed) -> Result<(), Box<Diagnostic>> {
+    if bytes.len() > LONGEST {
+        return Err(Box::new(diagnostics::too_long(file, bytes, LONGEST)));
+    }
+    let lines = Lines::of(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|error| diagnostics::not_utf8(file, bytes, &lines, &error))?;
+    let trees: Vec<Spanned<Tree>> = serde_yaml::from_multiple_with_options(text, options())
+        .map_err(|error| diagnostics::syntax(file, text, &lines, &error))?;
+    for tree in trees {
+        let mut repeated = Vec::new();
+        let (value, root) = tree::take_apart(text, tree, &mut repeated);
+        let again = repeated.into_iter().map(|key| diagnostics::repeated(file, text, &lines, key));
+        parsed.diagnostics.extend(again);
+        let positions = Positions { lines: lines.clone(), root: Arc::new(root) };
+        let mut problems = Vec::new();
+        parsed.documents.extend(document(value, positions.clone(), &mut problems));
+        let problems = problems.iter().map(|problem| diagnose(file, bytes, &positions, problem));
+        parsed.diagnostics.extend(problems);
+    }
+    Ok(())
+}
+
+/// Strict booleans: `y` and `no` are words. Keys that are there twice are all found, by us. The budget stops an alias bomb
+/// long before it costs anything.
 fn options() -> Options {
     let mut options = Options::default();
     options.strict_booleans = true;
     options.with_snippet = false;
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    options.alias_limits.max_total_replayed_events = MOST_OF_ALIASES;
     let mut budget = Budget::default();
-    budget.max_depth = 48;
-    budget.flow_nesting_limit = 48;
-    budget.max_nodes = 200_000;
-    budget.max_events = 500_000;
+    budget.max_depth = DEEPEST;
+    budget.flow_nesting_limit = DEEPEST;
+    budget.max_nodes = MOST_VALUES;
+    budget.max_events = 2 * MOST_VALUES;
     budget.max_aliases = 1_000;
-    budget.max_documents = 1_000;
+    budget.max_documents = MOST_DOCUMENTS;
     options.budget = Some(budget);
     options
 }
 
 /// What a document is and gives; `None` where it is nothing that can be used.
-fn document(value: Value, positions: Positions, problems: &mut Vec<Problem>) -> (Option<Document>, Positions) {
+fn document(value: Value, positions: Positions, problems: &mut Vec<Problem>) -> Option<Document> {
     // What is behind the last `---` is often nothing.
     if value.is_null() {
-        return (None, positions);
+        return None;
     }
-    let kind = typed::header(&value, problems);
-    let document = kind.map(|kind| {
-        let object = match kind {
-            DocumentKind::BareFlow => None,
-            DocumentKind::Object(kind) => typed::object(kind, &value, problems),
-        };
-        Document { kind, object, value, positions: positions.clone() }
-    });
-    (document, positions)
+    let kind = typed::header(&value, problems)?;
+    let object = match kind {
+        DocumentKind::BareFlow => None,
+        DocumentKind::Object(kind) => typed::object(kind, &value, problems),
+    };
+    Some(Document { kind, object, value, positions })
 }

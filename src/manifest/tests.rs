@@ -1,6 +1,7 @@
 //! What people get for what they write.
 
 use super::*;
+use crate::model::PathSegment;
 
 fn messages(text: &str) -> Vec<String> {
     let said = |d: &Diagnostic| {
@@ -34,7 +35,20 @@ fn every_problem_has_its_place_and_says_what_to_do() {
             vec![
                 "5:3: unknown key `flowReff` (did you mean `flowRef`?)",
                 "6:3: unknown key `dedline` (did you mean `deadline`?)",
-                "5:3: a job has either `flowRef` or `flow` (name a Flow, or write its steps here)",
+            ],
+        ),
+        (
+            format!("{header}metadata: {{name: a}}\nspec: {{deadline: 1h}}\n"),
+            vec!["4:1: a job has either `flowRef` or `flow` (name a Flow, or write its steps here)"],
+        ),
+        (
+            format!(
+                "{header}metadata: {{name: a}}\nspec: {{flowRef: f, state: Runing, inputs: 3, ttlAfterFinished: []}}\n"
+            ),
+            vec![
+                "4:27: it cannot be `Runing` (did you mean `Running`?)",
+                "4:43: this is the number 3, and it must be a mapping",
+                "4:46: this is a list, and it must be a duration such as `90s` or `2h 30m`",
             ],
         ),
         (
@@ -66,6 +80,64 @@ fn what_is_no_yaml_is_said_with_its_line() {
     }
     let bytes = parse("x.yaml", b"a: 1\nb: \xff\n");
     assert_eq!((bytes.diagnostics[0].line, bytes.diagnostics[0].column), (2, 4));
+}
+
+/// A document in which everything can be asked for: (what is asked for, the place, what is underlined).
+#[test]
+fn places_are_right_to_the_character() {
+    let text = "\u{feff}steps:\r\n  größe: {run: 'é', when: \"ä == \\u00e4 x\"}\r\n  b:\r\n    when: |\r\n      one and\r\n      zwö ==\r\n    run: >-\r\n\
+                \x20     a\tb\r\n      c d\r\n    list: &l [x,\t\"y\"]\r\n    again: *l\r\n    none:\r\n    'quoted key': it's plain\r\n";
+    let parsed = parse("x.yaml", text.as_bytes());
+    assert_eq!(parsed.diagnostics, []);
+    let key = |name: &&str| name.parse().map_or_else(|_| PathSegment::Key((*name).to_owned()), PathSegment::Index);
+    let cases: [(&str, bool, usize, &str); 17] = [
+        ("steps", false, 0, "1:1 steps"),
+        ("steps größe", false, 0, "2:3 größe"),
+        ("steps größe run", false, 0, "2:16 'é'"),
+        ("steps größe when", true, 0, "2:21 when"),
+        ("steps größe when", false, 1, "2:29 "),
+        ("steps größe when", false, 7, "2:40 x"),
+        ("steps größe when", false, 8, "2:41 \""),
+        ("steps b when", false, 4, "5:11 and"),
+        ("steps b when", false, 8, "6:7 zwö"),
+        ("steps b when", false, 12, "6:11 ="),
+        ("steps b run", false, 2, "8:9 b"),
+        ("steps b run", false, 6, "9:9 d"),
+        ("steps b list 1", false, 0, "10:18 \"y\""),
+        ("steps b list", false, 0, "10:5 list"),
+        ("steps b again 1", false, 0, "10:18 \"y\""),
+        ("steps b none", false, 0, "12:5 none"),
+        ("steps b missing deep", false, 0, "3:3 b"),
+    ];
+    for (path, at_key, offset, expected) in cases {
+        let path: Vec<PathSegment> = path.split(' ').collect::<Vec<_>>().iter().map(key).collect();
+        let message = String::new();
+        let problem = Problem { severity: Severity::Error, path: path.clone(), at_key, offset, message, help: None };
+        let found = diagnose("x.yaml", text.as_bytes(), &parsed.documents[0].positions, &problem);
+        let length = found.end_column - found.column;
+        let meant: String = found.source_line.chars().skip(found.column - 1).take(length).collect();
+        assert_eq!(format!("{}:{} {meant}", found.line, found.column), expected, "{path:?} {offset}");
+    }
+}
+
+#[test]
+fn of_a_long_line_only_a_part_is_kept_and_its_columns_stay() {
+    let text = format!("{{\"steps\": {{\"a\": {{\"run\": \"{}\", \"x\": 1, \"x\": 2}}}}}}", "ä".repeat(100_000));
+    let parsed = parse("x.json", text.as_bytes());
+    let found = &parsed.diagnostics[0];
+    assert_eq!((found.column, found.source_line.chars().count() <= 240), (100_037, true));
+    let shown = render(found, false);
+    assert!(shown.contains("x.json:1:100037") && shown.contains("\"x\": 2"), "{shown}");
+}
+
+#[test]
+fn colour_is_there_when_it_is_asked_for_and_what_a_file_says_cannot_steer_the_terminal() {
+    let parsed = parse("x\x1b[2J.yaml", "steps: {}\nkind: \"\u{9b}2J\\x1b[2J\"\n".as_bytes());
+    let found = &parsed.diagnostics[0];
+    assert!(render(found, true).contains("\x1b[1m"));
+    for c in ['\x1b', '\u{9b}'] {
+        assert!(!render(found, false).contains(c), "{:?}", render(found, false));
+    }
 }
 
 #[test]

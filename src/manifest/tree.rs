@@ -1,10 +1,11 @@
 //! The generic tree of a document, with the place of every value and key.
 
+use super::places::{Node, Stretch};
+use super::scalar::Written;
 use crate::model::{DocPath, PathSegment};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_yaml::{Location, Spanned};
-use std::collections::HashMap;
+use serde_yaml::Spanned;
 use std::fmt;
 
 /// A value with the places inside it.
@@ -14,73 +15,59 @@ pub(super) enum Tree {
     Mapping(Vec<(Spanned<String>, Spanned<Tree>)>),
 }
 
-/// A place: line and column, from 1.
-pub type Place = (usize, usize);
-
-/// Where everything in one document is.
-#[derive(Debug, Clone, Default)]
-pub struct Positions {
-    values: HashMap<DocPath, Place>,
-    keys: HashMap<DocPath, Place>,
+/// A key that is there already.
+pub(super) struct Repeated {
+    /// The way to the first.
+    pub(super) path: DocPath,
+    pub(super) first: Stretch,
+    pub(super) again: Stretch,
 }
 
-impl Positions {
-    /// Where the value at this path is; for one that is not there, the nearest that contains its place.
-    pub fn value(&self, path: &[PathSegment]) -> Place {
-        let mut path = path;
-        loop {
-            if let Some(place) = self.values.get(path) {
-                return *place;
+/// Takes a tree apart: its value, and where everything in it is. Of a key that is there twice the first counts.
+pub(super) fn take_apart(text: &str, tree: Spanned<Tree>, repeated: &mut Vec<Repeated>) -> (Value, Node) {
+    walk(text, tree, &mut Vec::new(), repeated)
+}
+
+fn walk(text: &str, tree: Spanned<Tree>, path: &mut DocPath, repeated: &mut Vec<Repeated>) -> (Value, Node) {
+    let mut node = Node::new(tree.referenced, tree.defined);
+    let value = match tree.value {
+        Tree::Leaf(value) => {
+            if let (Some(said), Some(raw)) = (value.as_str(), text.get(node.at.start..node.at.end())) {
+                node.text = Written::of(said, raw);
             }
-            match path.split_last() {
-                Some((_, shorter)) => path = shorter,
-                None => return (1, 1),
-            }
+            value
         }
-    }
-
-    /// Where the key of the value at this path is.
-    pub fn key(&self, path: &[PathSegment]) -> Place {
-        self.keys.get(path).copied().unwrap_or_else(|| self.value(path))
-    }
-}
-
-fn place(location: Location) -> Place {
-    (usize::try_from(location.line()).unwrap_or(0), usize::try_from(location.column()).unwrap_or(0))
-}
-
-/// Takes a tree apart: its value, and where everything in it is.
-pub(super) fn take_apart(tree: Spanned<Tree>) -> (Value, Positions) {
-    let mut positions = Positions::default();
-    let value = walk(tree, &mut Vec::new(), &mut positions);
-    (value, positions)
-}
-
-fn walk(tree: Spanned<Tree>, path: &mut DocPath, positions: &mut Positions) -> Value {
-    positions.values.insert(path.clone(), place(tree.referenced));
-    match tree.value {
-        Tree::Leaf(value) => value,
         Tree::List(items) => {
-            let item = |(index, item)| {
+            let mut values = Vec::with_capacity(items.len());
+            for (index, item) in items.into_iter().enumerate() {
                 path.push(PathSegment::Index(index));
-                let value = walk(item, path, positions);
+                let (value, item) = walk(text, item, path, repeated);
                 path.pop();
-                value
-            };
-            Value::Array(items.into_iter().enumerate().map(item).collect())
+                values.push(value);
+                node.items.push(item);
+            }
+            Value::Array(values)
         }
         Tree::Mapping(entries) => {
             let mut fields = Map::new();
             for (key, item) in entries {
                 path.push(PathSegment::Key(key.value.clone()));
-                positions.keys.insert(path.clone(), place(key.referenced));
-                let value = walk(item, path, positions);
+                let again = Stretch::of(key.defined);
+                if let Some(first) = node.fields.get(&key.value) {
+                    repeated.push(Repeated { path: path.clone(), first: first.key.unwrap_or(first.at), again });
+                } else {
+                    let (value, mut item) = walk(text, item, path, repeated);
+                    item.key = Some(again);
+                    node.fields.insert(key.value.clone(), item);
+                    fields.insert(key.value, value);
+                }
                 path.pop();
-                fields.insert(key.value, value);
             }
             Value::Object(fields)
         }
-    }
+    };
+    node.is_collection = value.is_array() || value.is_object();
+    (value, node)
 }
 
 impl<'de> Deserialize<'de> for Tree {

@@ -132,38 +132,82 @@ fn metadata(fields: &mut Map<String, Value>, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Reads the object again and again, each time without the key that was wrong before: so all unknown keys are found.
+/// Reads the object again and again, each time without what was wrong before: so everything that is wrong is found.
 fn read<S, T>(fields: Map<String, Value>, problems: &mut Vec<Problem>) -> Option<Object<S, T>>
 where
     S: DeserializeOwned,
     T: DeserializeOwned + Default,
 {
     let mut value = Value::Object(fields);
-    for _ in 0..MOST_PROBLEMS {
+    for reading in 0..MOST_PROBLEMS {
         let failed = match serde_path_to_error::deserialize::<_, Object<S, T>>(&value) {
-            Ok(object) => return Some(object),
+            Ok(object) => return (reading == 0).then_some(object),
             Err(failed) => failed,
         };
-        let path = path_of(failed.path());
         let text = failed.inner().to_string();
-        let Some((unknown, known)) = unknown_field(&text) else {
-            // Said already, with what to do.
-            if !text.starts_with("missing field `spec`") && !text.starts_with("missing field `metadata`") {
-                problems.push(error(path, text, None));
-            }
-            return None;
-        };
-        let path = with_key(path, &unknown);
-        let help = match names::similar(&unknown, known.iter().map(String::as_str)) {
-            Some(close) => format!("did you mean `{close}`?"),
-            None => format!("the keys here are {}", known.join(", ")),
-        };
-        problems.push(Problem { at_key: true, ..error(path.clone(), format!("unknown key `{unknown}`"), Some(help)) });
-        if !remove(&mut value, &path) {
+        let problem = wrong(path_of(failed.path()), &text);
+        // Said already, with what to do.
+        let is_said = ["missing field `spec`", "missing field `metadata`"].iter().any(|said| text.starts_with(said));
+        let mut path = problem.path.clone();
+        if !is_said {
+            problems.push(problem);
+        }
+        // An item of a list goes with the list: the next would take its place.
+        while matches!(path.last(), Some(PathSegment::Index(_))) {
+            path.pop();
+        }
+        if text.starts_with("missing field") || !remove(&mut value, &path) {
             return None;
         }
     }
     None
+}
+
+/// What serde says, as people say it.
+fn wrong(path: DocPath, text: &str) -> Problem {
+    if let Some((unknown, known)) = quoted(text, "unknown field ") {
+        let help = match names::similar(&unknown, known.iter().map(String::as_str)) {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => format!("the keys here are {}", known.join(", ")),
+        };
+        let path = with_key(path, &unknown);
+        return Problem { at_key: true, ..error(path, format!("unknown key `{unknown}`"), Some(help)) };
+    }
+    if let Some((unknown, known)) = quoted(text, "unknown variant ") {
+        let help = match names::similar(&unknown, known.iter().map(String::as_str)) {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => format!("it is one of {}", known.join(", ")),
+        };
+        return error(path, format!("it cannot be `{unknown}`"), Some(help));
+    }
+    let types = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+    if let Some((found, expected)) = types.and_then(|types| types.split_once(", expected ")) {
+        return error(path, format!("this is {}, and it must be {}", in_words(found), in_words(expected)), None);
+    }
+    error(path, text.to_owned(), None)
+}
+
+/// A type as people call it.
+fn in_words(text: &str) -> String {
+    let (r#type, value) = text.split_once(' ').filter(|(_, value)| value.starts_with(['"', '`'])).unwrap_or((text, ""));
+    let word = match r#type {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+        "string" | "a string" => "a text",
+        "boolean" | "a boolean" => "true or false",
+        "integer" => "the number",
+        "floating" => return text.replace("floating point", "the number").replace('`', ""),
+        "null" => "nothing",
+        "sequence" | "a sequence" => "a list",
+        "map" | "a map" => "a mapping",
+        other if other.starts_with("struct ") => "a mapping",
+        other => other,
+    };
+    match (r#type, value) {
+        (_, "") => word.to_owned(),
+        ("integer", value) => format!("the number {}", value.trim_matches('`')),
+        ("boolean", value) => value.trim_matches('`').to_owned(),
+        (_, value) => format!("the text {value}"),
+    }
 }
 
 fn path_of(path: &serde_path_to_error::Path) -> DocPath {
@@ -183,9 +227,9 @@ fn with_key(mut path: DocPath, unknown: &str) -> DocPath {
     path
 }
 
-/// The unknown key, and the known ones, in serde's message.
-fn unknown_field(text: &str) -> Option<(String, Vec<String>)> {
-    let rest = text.strip_prefix("unknown field ")?;
+/// The unknown word, and the known ones, in serde's message.
+fn quoted(text: &str, start: &str) -> Option<(String, Vec<String>)> {
+    let rest = text.strip_prefix(start)?;
     let mut words = rest.split('`').skip(1).step_by(2).map(str::to_owned);
     let unknown = words.next()?;
     Some((unknown, words.collect()))

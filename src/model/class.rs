@@ -1,11 +1,12 @@
 //! What else people write: agent classes, machine classes, ledgers, and the policy.
 
 use crate::model::{EnvValue, Span};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How to launch an agent, and how to know one that we did not launch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct AgentClassSpec {
     /// The argument vector. A first word `tenure-echo` means the bundled example agent, wherever it is installed.
@@ -60,7 +61,7 @@ impl Default for AgentClassSpec {
 
 /// Arguments for what a step asks of its agent: `$value` in them is replaced (for a list: the arguments are repeated, one
 /// value each). Where a class has none, the step's wish goes through the protocol.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Flags {
     /// For `model`.
@@ -82,7 +83,7 @@ impl Flags {
 }
 
 /// Who may share one adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reuse {
     /// One adapter per job and configuration.
@@ -93,7 +94,7 @@ pub enum Reuse {
 }
 
 /// How requests for permission are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Permissions {
     /// Yes.
@@ -104,7 +105,7 @@ pub enum Permissions {
 }
 
 /// Signatures of a process.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Match {
     /// Names to look for in an argument vector, by position.
@@ -112,7 +113,7 @@ pub struct Match {
 }
 
 /// A kind of virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineClassSpec {
     /// `qemu`, `cloud-hypervisor`, or `firecracker`.
@@ -120,7 +121,7 @@ pub struct MachineClassSpec {
 }
 
 /// A job store that another program keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LedgerSpec {
     /// `stepwise`, `acpx`, or `files`.
@@ -130,7 +131,7 @@ pub struct LedgerSpec {
 }
 
 /// What is allowed on this host. One per instance, named `default`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PolicySpec {
     /// What happens to trees that we did not start.
@@ -167,7 +168,7 @@ impl Default for PolicySpec {
 }
 
 /// What happens to trees that we did not start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "DESIGN.md section 7 explains both")]
 pub enum Foreign {
     #[default]
@@ -176,7 +177,7 @@ pub enum Foreign {
 }
 
 /// What an orderly exit does to running workloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum OnShutdown {
     /// They go on; the next controller finds them.
     #[default]
@@ -186,7 +187,7 @@ pub enum OnShutdown {
 }
 
 /// Limits on what runs at the same time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaxConcurrent {
     /// Turns of agents.

@@ -1,6 +1,7 @@
 //! Jobs: one run of a flow each.
 
 use crate::model::{JobUid, Object, Span, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 pub type Job = Object<JobSpec, JobStatus>;
 
 /// What a person wants of a job.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct JobSpec {
     /// The `Flow` to run.
@@ -43,6 +44,7 @@ pub struct JobSpec {
     pub retry: u32,
     /// The run that it does the work of: it is a sub-job, and ends with its parent. Only the controller writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub parent: Option<Parent>,
 }
 
@@ -51,7 +53,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// An output of another job.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputOf {
     /// The job's name.
@@ -80,7 +82,7 @@ pub struct Parent {
 }
 
 /// What a job should be doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum JobState {
     /// Go on.
     #[default]

@@ -3,6 +3,7 @@
 use crate::model::{
     AgentClassSpec, Job, JobSpec, JobStatus, LedgerSpec, MachineClassSpec, PolicySpec, StepRun, Time, Uid, Workload,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,7 +100,7 @@ impl fmt::Display for Kind {
 }
 
 /// What every object says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Meta {
     /// Unique among the objects of its kind: letters, digits, `-`, `_`, `.`; at most 253 bytes.

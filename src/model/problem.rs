@@ -54,11 +54,42 @@ pub struct Diagnostic {
     pub line: usize,
     /// From 1, in characters; 0: the line as a whole.
     pub column: usize,
-    /// The line's text.
+    /// The column behind what is wrong, in the same line.
+    #[serde(default)]
+    pub end_column: usize,
+    /// The line's text; of a long one, a part around what is wrong.
     pub source_line: String,
+    /// The column of the first character of `source_line`; 0 is 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source_column: usize,
+    /// The way to it, from the root of its document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: DocPath,
     /// What is wrong.
     pub message: String,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Diagnostic {
+    /// Something that is wrong with a file as a whole.
+    pub fn of_file(severity: Severity, file: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity,
+            file: file.into(),
+            line: 0,
+            column: 0,
+            end_column: 0,
+            source_line: String::new(),
+            source_column: 0,
+            path: DocPath::new(),
+            message: message.into(),
+            help: None,
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! Points in time and spans of it, as values. Nothing here reads a clock.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::time::Duration;
 
 /// A point in time: milliseconds since the Unix epoch, UTC. Written as RFC 3339 (`2026-03-01T12:00:00.250Z`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Time(pub i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
+#[schemars(transparent, extend("format" = "date-time"))]
+pub struct Time(#[schemars(with = "String")] pub i64);
 
 impl Time {
     /// This much later; saturates.
@@ -47,8 +49,9 @@ impl<'de> Deserialize<'de> for Time {
 }
 
 /// A span of time, written as people write it: `90s`, `2h 30m`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Span(pub Duration);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
+#[schemars(transparent, extend("type" = ["string", "integer"], "maximum" = 0, "examples" = ["90s", "2h 30m"]))]
+pub struct Span(#[schemars(with = "String")] pub Duration);
 
 impl Span {
     /// A span of whole seconds.

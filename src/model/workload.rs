@@ -1,6 +1,7 @@
 //! Workloads: one process tree each, that the controller starts and ends.
 
 use crate::model::{BootId, JobUid, LetGo, Object, Pid, ProcId, Span, Time, WorkloadUid};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,7 +44,7 @@ pub struct Owner {
 }
 
 /// One value of an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", untagged)]
 pub enum EnvValue {
     /// The value itself.

@@ -151,13 +151,10 @@ pub(super) fn hooks(fulfilled: Arc<Mutex<Vec<(String, Value)>>>) -> Hooks {
                 return Ok(vec![AnyObject::Flow(Flow { metadata: Meta::named("f"), ..Flow::default() })]);
             }
             Err(vec![Diagnostic {
-                severity: Severity::Error,
-                file: request.file,
                 line: 3,
                 column: 5,
                 source_line: "  oops".to_owned(),
-                message: "unknown field".to_owned(),
-                help: None,
+                ..Diagnostic::of_file(Severity::Error, request.file, "unknown field")
             }])
         }),
         plan_now: Arc::new(|| Box::pin(async { Ok(json!({"actions": []})) })),
