@@ -5,8 +5,8 @@
 mod babble;
 mod cases;
 mod chaos;
-mod corpus;
 mod conversation;
+mod corpus;
 mod directory;
 mod docs;
 mod garbage;

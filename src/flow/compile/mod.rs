@@ -11,6 +11,7 @@ mod step;
 mod tests;
 mod wrap;
 
+use super::schema;
 use super::types::{Field, FieldType, Flow, Requirement};
 use crate::model::{DocPath, Problem, Severity};
 use reader::Reader;
@@ -25,23 +26,6 @@ pub struct Compiled {
     /// Everything that is wrong, in the order of the document's parts.
     pub problems: Vec<Problem>,
 }
-
-const FLOW_KEYS: [&str; 14] = [
-    "name",
-    "description",
-    "author",
-    "version",
-    "forked_from",
-    "visibility",
-    "archived",
-    "inputs",
-    "config",
-    "requires",
-    "readme",
-    "containment",
-    "steps",
-    "tags",
-];
 
 /// So many flows may be written inside of each other.
 const DEEPEST: usize = 16;
@@ -69,7 +53,7 @@ fn compile_at(
         return flow;
     }
     let Some(mut top) = Reader::mapping(spec, path.clone(), "a flow", problems) else { return flow };
-    top.known(&FLOW_KEYS);
+    top.known(schema::keys_of_flow());
     flow.name = top.text("name");
     flow.description = top.text("description");
     for section in ["inputs", "config"] {
@@ -101,7 +85,7 @@ fn requires(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> Vec<Re
             return Some(Requirement { name: name.to_owned(), ..Requirement::default() });
         }
         let mut reader = Reader::mapping(item, at.clone(), "a requirement", problems)?;
-        reader.known(&["name", "check", "install", "url", "description"]);
+        reader.known(schema::keys_of_requirement());
         if !reader.has("name") {
             reader.error(at, "the requirement has no `name`", None);
         }
@@ -145,9 +129,6 @@ pub(super) fn fields(
     fields
 }
 
-const FIELD_KEYS: [&str; 9] =
-    ["description", "type", "default", "required", "example", "options", "sensitive", "min", "max"];
-
 fn field(schema: &Value, path: DocPath, required_by_default: bool, problems: &mut Vec<Problem>) -> Field {
     let mut field = Field { required: required_by_default, ..Field::default() };
     // `name: str` is a schema too, and so is nothing at all.
@@ -159,7 +140,7 @@ fn field(schema: &Value, path: DocPath, required_by_default: bool, problems: &mu
         return field;
     }
     let Some(mut reader) = Reader::mapping(schema, path.clone(), "a schema", problems) else { return field };
-    reader.known(&FIELD_KEYS);
+    reader.known(schema::keys_of_field());
     field.description = reader.text("description");
     if let Some(word) = reader.text("type") {
         let at = reader::key(&path, "type");

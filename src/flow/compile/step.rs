@@ -1,62 +1,12 @@
 //! Steps: executors, inputs, dependencies, conditions, exit rules.
 
+use super::super::schema;
 use super::super::types::{Dependency, ExitRule, Idempotency, Input, InputSource, OnError, Step, StepField, When};
 use super::reader::{Reader, index, key, problem};
 use super::{executor, wrap};
 use crate::model::{DocPath, ExitAction, Problem};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-const STEP_KEYS: [&str; 48] = [
-    "after",
-    "after_resolved",
-    "agent",
-    "allowed_paths",
-    "as",
-    "cache",
-    "check_command",
-    "command",
-    "containment",
-    "decorators",
-    "derived_outputs",
-    "description",
-    "emit_flow",
-    "executor",
-    "exits",
-    "failure_rate",
-    "flow",
-    "for_each",
-    "fork_from",
-    "idempotency",
-    "inputs",
-    "interval_seconds",
-    "latency_range",
-    "limits",
-    "loop_prompt",
-    "max_continuous_attempts",
-    "max_tokens",
-    "model",
-    "on_error",
-    "output_mode",
-    "output_path",
-    "outputs",
-    "partial_rate",
-    "permissions",
-    "prompt",
-    "prompt_file",
-    "responses",
-    "run",
-    "session",
-    "system",
-    "temperature",
-    "timeout",
-    "tools",
-    "when",
-    "working_dir",
-    "config",
-    "name",
-    "effort",
-];
 
 const IDEMPOTENCY: [(&str, Idempotency); 4] = [
     ("idempotent", Idempotency::Idempotent),
@@ -92,7 +42,7 @@ pub(super) fn steps(value: &Value, path: DocPath, depth: usize, problems: &mut V
 
 fn step(name: &str, value: &Value, path: DocPath, depth: usize, problems: &mut Vec<Problem>) -> Option<Step> {
     let mut reader = Reader::mapping(value, path.clone(), "a step", problems)?;
-    reader.known(&STEP_KEYS);
+    reader.known(schema::keys_of_step());
     let outputs = match reader.field("outputs") {
         Some((value, at)) => super::fields(value, at, true, reader.problems()),
         None => BTreeMap::new(),
@@ -145,7 +95,7 @@ fn input(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> Option<In
         return source(text, path, problems).map(|source| Input { source, optional: false });
     }
     let mut reader = Reader::mapping(value, path.clone(), "an input", problems)?;
-    reader.known(&["from", "any_of", "optional", "description"]);
+    reader.known(schema::keys_of_input());
     let optional = reader.flag("optional").unwrap_or(false);
     match (reader.text("from"), reader.field("any_of")) {
         (Some(text), None) => {
@@ -259,7 +209,7 @@ fn when(reader: &mut Reader<'_, '_>) -> Option<When> {
         return reader.expression("when").map(When::Expression);
     }
     let mut inner = Reader::mapping(value, path.clone(), "`when`", reader.problems())?;
-    inner.known(&["input", "is_present", "is_null"]);
+    inner.known(schema::keys_of_when());
     let input = inner.text("input");
     match (input, inner.flag("is_present"), inner.flag("is_null")) {
         (Some(input), Some(flag), None) => Some(When::IsPresent(input, flag)),
@@ -284,7 +234,7 @@ fn exits(reader: &mut Reader<'_, '_>) -> Vec<ExitRule> {
 
 fn exit_rule(value: &Value, path: DocPath, problems: &mut Vec<Problem>) -> Option<ExitRule> {
     let mut reader = Reader::mapping(value, path.clone(), "an exit rule", problems)?;
-    reader.known(&["name", "when", "action", "target", "max_iterations", "description"]);
+    reader.known(schema::keys_of_exit_rule());
     let actions = [
         ("advance", ExitAction::Advance),
         ("loop", ExitAction::Loop),

@@ -1,5 +1,6 @@
 //! What is wrapped around the work of a step: limits, decorators, the cache.
 
+use super::super::schema;
 use super::super::types::{Backoff, Cache, Decorator, Limits};
 use super::executor;
 use super::reader::{Reader, index, key, problem};
@@ -12,7 +13,7 @@ pub(super) fn limits(reader: &mut Reader<'_, '_>) -> Limits {
     let Some(mut limits) = Reader::mapping(value, path, "`limits`", reader.problems()) else {
         return Limits::default();
     };
-    limits.known(&["max_cost_usd", "max_duration_minutes", "max_iterations"]);
+    limits.known(schema::keys_of_limits());
     Limits {
         max_duration: limits.minutes("max_duration_minutes"),
         max_cost_usd: limits.number("max_cost_usd"),
@@ -27,7 +28,7 @@ pub(super) fn cache(reader: &mut Reader<'_, '_>) -> Option<Cache> {
         Value::Bool(true) => Some(Cache::default()),
         _ => {
             let mut cache = Reader::mapping(value, path, "`cache`", reader.problems())?;
-            cache.known(&["ttl", "key_extra", "enabled"]);
+            cache.known(schema::keys_of_cache());
             let enabled = cache.flag("enabled").unwrap_or(true);
             let found = Cache { ttl: cache.span("ttl"), key_extra: cache.text("key_extra") };
             enabled.then_some(found)
