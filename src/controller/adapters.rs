@@ -2,7 +2,9 @@
 //! of this may be dropped at any moment, and is when the controller dies.
 
 use super::outcome;
-use super::settle::{Flows, Talk, working_dir};
+use super::flows::Flows;
+use super::programs;
+use super::settle::{Process, Talk, working_dir};
 use crate::acp::{self, Driver, DriverConfig, Handshake, OutputMode, Turn, TurnState, Wanted};
 use crate::flow::{self, Executor, Flow, Prompt, Step};
 use crate::model::{
@@ -164,10 +166,7 @@ impl Adapters {
         let step = flow.steps.get(&run.spec.step)?;
         let Executor::Agent(agent) = &step.executor else { return None };
         let base = working_dir(job, &self.state_dir);
-        let cwd = match &step.working_dir {
-            Some(dir) => base.join(flow::substitute(dir, &run.spec.inputs)),
-            None => base,
-        };
+        let cwd = programs::step_dir_in(base, step, &run.spec.inputs);
         // A job's own directory is made for it; one that somebody named is theirs to make.
         if job.spec.working_dir.is_none()
             && let Err(error) = std::fs::create_dir_all(self.state_dir.workspace(&job.uid()))
@@ -177,8 +176,7 @@ impl Adapters {
         let text = match &agent.prompt {
             Prompt::Text(text) => text.clone(),
             Prompt::File(file) => {
-                let path =
-                    job.status.flow_dir.as_deref().map_or_else(|| PathBuf::from(file), |dir| Path::new(dir).join(file));
+                let path = programs::beside_flow(job, file);
                 match std::fs::read_to_string(&path) {
                     Ok(text) => text,
                     Err(error) => return Some(Err(format!("failed to read prompt_file {}: {error}", path.display()))),
@@ -214,7 +212,7 @@ impl Talk for Adapters {
         let turn = turn_of(run);
         if let Some(why) = self.unready.get(&turn) {
             let failure = crate::model::Failure { reason: "PromptMissing".into(), message: why.clone() };
-            return Some(Outcome { result: Err(failure), usage: None, cost_usd: None, session: None });
+            return Some(Outcome::failed(failure));
         }
         let link = self.links.get(run.status.workload.as_ref()?)?;
         match link.driver.progress().borrow().turns.get(&turn)? {
@@ -223,8 +221,8 @@ impl Talk for Adapters {
         }
     }
 
-    fn outcome_of_script(&self, workload: &Workload, exit: &Exit) -> Outcome {
-        outcome::of_script(exit, &self.state_dir.transcripts(&workload.uid()))
+    fn outcome_of_process(&self, what: Process, workload: &Workload, exit: &Exit) -> Outcome {
+        outcome::of(what, exit, &self.state_dir.transcripts(&workload.uid()))
     }
 
     fn session_of(&self, run: &StepRun) -> Option<String> {

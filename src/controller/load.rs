@@ -3,7 +3,7 @@
 use crate::flow;
 use crate::manifest::{self, DocumentKind};
 use crate::model::{
-    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, Flow, Job, JobSpec, Meta, NoStatus, PathSegment, Problem, Severity,
+    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Flow, Job, JobSpec, Meta, NoStatus, PathSegment, Problem, Severity,
 };
 use std::path::Path;
 
@@ -59,7 +59,7 @@ pub fn load_text(file: &str, text: &[u8], dir: Option<&Path>) -> Loaded {
             (DocumentKind::Object(_), Some(object)) => vec![object],
             (DocumentKind::Object(_), None) => Vec::new(),
         };
-        loaded.objects.extend(objects.into_iter().map(|object| at(object, dir)));
+        loaded.objects.extend(objects.into_iter().map(|object| at(object, file, dir)));
     }
     loaded
 }
@@ -78,15 +78,18 @@ fn bare_flow(file: &str, value: serde_json::Value) -> Vec<AnyObject> {
     vec![AnyObject::Flow(flow), AnyObject::Job(job)]
 }
 
-fn at(mut object: AnyObject, dir: Option<&Path>) -> AnyObject {
+fn at(mut object: AnyObject, file: &str, dir: Option<&Path>) -> AnyObject {
     let has_paths = match &object {
         AnyObject::Flow(_) => true,
         AnyObject::Job(job) => job.spec.flow.is_some(),
         _ => false,
     };
     if let (true, Some(dir)) = (has_paths, dir) {
-        let dir = dir.to_string_lossy().into_owned();
-        object.meta_mut().annotations.insert(FLOW_DIR_ANNOTATION.into(), dir);
+        let annotations = &mut object.meta_mut().annotations;
+        annotations.insert(FLOW_DIR_ANNOTATION.into(), dir.to_string_lossy().into_owned());
+        if let Some(name) = Path::new(file).file_name() {
+            annotations.insert(FLOW_FILE_ANNOTATION.into(), name.to_string_lossy().into_owned());
+        }
     }
     object
 }

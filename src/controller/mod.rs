@@ -9,13 +9,20 @@ mod admit;
 mod classes;
 mod decide;
 mod directory;
+mod ends;
+mod flows;
 mod handle;
 mod listing;
 mod load;
 mod outcome;
+mod outside;
+mod places;
+mod programs;
 mod protect;
 mod rehearsal;
 mod requests;
+mod requirements;
+mod results;
 mod script;
 mod settle;
 mod speech;
@@ -26,12 +33,14 @@ mod watches;
 
 pub use adapters::turn_of;
 pub use decide::{Decided, Decision, decide};
+pub use flows::Flows;
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
 #[doc(hidden)]
 pub use rehearsal::Rehearsal;
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
-pub use settle::{Flows, Talk, World};
+pub use outside::Outside;
+pub use settle::{Process, Talk, World};
 pub use verdicts::Send;
 
 use crate::act::{Aim, Hands, Host, HostPolicy};
@@ -114,6 +123,7 @@ pub struct Controller {
     hands: Hands,
     adapters: Adapters,
     flows: Flows,
+    outside: outside::Host,
     watches: Watches,
     bell: Arc<Notify>,
     passes: watch::Sender<Arc<Pass>>,
@@ -194,6 +204,7 @@ impl Controller {
             hands,
             adapters,
             flows: Flows::default(),
+            outside: outside::Host(store.clone()),
             watches: Watches::new(bell.clone(), os::raise_open_files()),
             passes: watch::channel(first).0,
             directories: options.dirs.iter().map(|dir| (dir.clone(), not_read())).collect(),
@@ -297,6 +308,7 @@ impl Controller {
             desired: &desired,
             observed: &observed,
             talk: &self.adapters,
+            outside: &self.outside,
             acts: &acts,
             bounds: &bounds,
             user: os::effective_uid(),

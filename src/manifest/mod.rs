@@ -92,6 +92,15 @@ pub fn parse(file: &str, text: &[u8]) -> Parsed {
     parsed
 }
 
+/// The value of a text that is no manifest, such as a file of configuration; else what is wrong with it, and where.
+pub fn plain(text: &str) -> Result<Value, String> {
+    let tree: Spanned<Tree> = serde_yaml::from_str_with_options(text, options()).map_err(|error| {
+        let diagnostic = diagnostics::syntax("", text, &error);
+        format!("line {}: {}", diagnostic.line, diagnostic.message)
+    })?;
+    Ok(tree::take_apart(tree).0)
+}
+
 /// Strict booleans: `y` and `no` are words. The budget stops an alias bomb long before it costs anything.
 fn options() -> Options {
     let mut options = Options::default();

@@ -188,8 +188,11 @@ pub struct Condition {
     pub reason: String,
     /// The same for a person.
     pub message: String,
-    /// When it last changed.
+    /// When it last changed; of a requirement: when it was last asked for.
     pub last_transition_time: Time,
+    /// The generation of the object that it was found for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<u64>,
 }
 
 impl Job {

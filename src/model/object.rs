@@ -17,6 +17,9 @@ pub const SOURCE_ANNOTATION: &str = "tenure.dev/source";
 /// Annotation: the directory that relative paths in a flow are relative to.
 pub const FLOW_DIR_ANNOTATION: &str = "tenure.dev/flow-dir";
 
+/// Annotation: the name of the file in that directory that a flow was read from.
+pub const FLOW_FILE_ANNOTATION: &str = "tenure.dev/flow-file";
+
 /// The kinds of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the documentation: DESIGN.md section 7 explains each kind")]

@@ -73,6 +73,9 @@ pub struct WorkloadSpec {
     /// The one run that it works on (`<job>.<step>.<attempt>`): a script ends with it. None: an adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// The requirement of its job that it checks: it is wanted until the job begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requirement: Option<String>,
     /// The adapter that asked for it (an ACP terminal): it is wanted only while that one is, and while the agent keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<WorkloadUid>,

@@ -124,6 +124,13 @@ impl Store {
         lock(writer).connection.execute(OLD_EVENTS, [rows::signed(keep)]).map_err(|error| self.sqlite(error))
     }
 
+    /// Forgets the oldest notes whose keys begin so, until there are no more than `most`, of no more bytes together. How old one is
+    /// its text says: it is a JSON object with the field `at`. Gives how many went.
+    pub fn prune_notes(&self, prefix: &str, most: u64, most_bytes: u64) -> Result<usize, StoreError> {
+        let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
+        rows::prune_notes(&mut lock(writer).connection, prefix, most, most_bytes).map_err(|error| self.sqlite(error))
+    }
+
     /// Forgets the jobs that went and of which nothing is left.
     pub fn prune_departed(&self) -> Result<usize, StoreError> {
         let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;

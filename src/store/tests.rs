@@ -423,3 +423,27 @@ fn a_note_is_kept_with_what_it_was_written_with() {
     assert!(store.commit(failing, NOW).unwrap_err().is_conflict());
     assert_eq!(store.meta("revision").unwrap().as_deref(), Some("two"));
 }
+
+#[test]
+fn of_too_many_notes_the_oldest_go() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    let note = |at: i64, length: usize| format!(r#"{{"at":{at},"text":"{}"}}"#, "x".repeat(length));
+    let mut txn = Txn::new().meta("other", "stays").meta("cache:none", "no JSON");
+    for (key, at, length) in [("c", 3, 10), ("a", 1, 10), ("d", 4, 500), ("b", 2, 10)] {
+        txn = txn.meta(format!("cache:{key}"), note(at, length));
+    }
+    store.commit(txn, NOW).unwrap();
+    let left = || {
+        let keys = ["none", "a", "b", "c", "d"];
+        let there = keys.into_iter().filter(|key| store.meta(&format!("cache:{key}")).unwrap().is_some());
+        there.collect::<String>()
+    };
+    for (most, most_bytes, removed, expected) in
+        [(5, 1_000, 0, "noneabcd"), (4, 1_000, 1, "abcd"), (3, 1_000, 1, "bcd"), (3, 560, 1, "cd"), (0, 0, 2, "")]
+    {
+        assert_eq!(store.prune_notes("cache:", most, most_bytes).unwrap(), removed, "{most} of {most_bytes} bytes");
+        assert_eq!(left(), expected, "{most} of {most_bytes} bytes");
+    }
+    assert_eq!(store.meta("other").unwrap().as_deref(), Some("stays"));
+}
