@@ -14,6 +14,7 @@
 //! | 4 | [`observe`] | the eyes: one look at the host |
 //! | 4 | [`shim`] | the small parent of one workload, and the files that it shares with the controller |
 //! | 5 | [`acp`] | the ACP client over a workload's stdio files |
+//! | 5 | [`web`] | the requests of `llm` steps and webhooks, each a workload |
 //! | 6 | [`act`] | the hands: every signal, start, and clean-up |
 //! | 7 | [`controller`] | the loop |
 //! | 8 | [`serve`] | the API on the unix socket |
@@ -32,3 +33,4 @@ pub mod plan;
 pub mod serve;
 pub mod shim;
 pub mod store;
+pub mod web;

@@ -17,7 +17,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (2, &["manifest", "flow", "plan"]),
     (3, &["os"]),
     (4, &["store", "observe", "ledger", "shim"]),
-    (5, &["acp", "machine"]),
+    (5, &["acp", "machine", "web"]),
     (6, &["act"]),
     (7, &["controller"]),
     (8, &["serve"]),

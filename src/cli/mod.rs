@@ -16,8 +16,10 @@ mod events;
 mod failure;
 mod fulfill;
 mod get;
+mod llm_request;
 mod logs;
 mod names;
+mod notify;
 mod place;
 mod plan;
 mod rows;
@@ -69,6 +71,10 @@ enum Verb {
     Validate(validate::Args),
     Eval(eval::Args),
     Status(status::Args),
+    #[command(hide = true)]
+    LlmRequest(llm_request::Args),
+    #[command(hide = true)]
+    Notify(notify::Args),
 }
 
 /// Runs the verb of the process's arguments.
@@ -122,6 +128,8 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Validate(args) => return validate::main(args, console),
         Verb::Eval(args) => return eval::main(args, console),
         Verb::Detach(args) => return detach::main(&args),
+        Verb::LlmRequest(args) => return llm_request::main(&args, console),
+        Verb::Notify(args) => return notify::main(&args),
         verb => (verb, cli.state),
     };
     let state = place::state_dir(flag.as_deref()).to(|| "find the state directory".into())?;
@@ -142,5 +150,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Validate(args) => validate::main(args, console),
         Verb::Eval(args) => eval::main(args, console),
         Verb::Detach(args) => detach::main(&args),
+        Verb::LlmRequest(args) => llm_request::main(&args, console),
+        Verb::Notify(args) => notify::main(&args),
     }
 }

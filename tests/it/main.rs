@@ -9,6 +9,7 @@ mod directory;
 mod garbage;
 mod large;
 mod letting_go;
+mod llm;
 mod manners;
 mod never;
 mod reaping;

@@ -2,6 +2,8 @@
 //! again, and eyes that trust nothing that the controller says.
 
 pub mod agent;
+#[path = "../../support/chat_api.rs"]
+pub mod chat_api;
 #[path = "../../support/messages_api.rs"]
 pub mod messages_api;
 pub mod procs;
