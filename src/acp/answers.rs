@@ -5,7 +5,8 @@
 use crate::model::Failure;
 use agent_client_protocol_schema::ProtocolVersion;
 use agent_client_protocol_schema::v1::{
-    AgentCapabilities, Error, ErrorCode, InitializeResponse, NewSessionResponse, SessionConfigOptionCategory,
+    AgentCapabilities, Error, ErrorCode, InitializeResponse, NewSessionResponse, ResumeSessionResponse,
+    SessionConfigOptionCategory,
 };
 use serde_json::Value;
 
@@ -30,19 +31,48 @@ pub(crate) fn handshake(result: Result<Value, Error>) -> Result<AgentCapabilitie
     Ok(response.agent_capabilities)
 }
 
-/// The session that `session/new` was answered with.
-pub(crate) fn opened(result: Result<Value, Error>) -> Result<Opened, Failure> {
+/// The session that was asked for. `resumed`: it is that one, which its answer does not name.
+pub(crate) fn opened(result: Result<Value, Error>, resumed: Option<String>) -> Result<Opened, Failure> {
     let result = result.map_err(|error| agent_error("a session", &error))?;
-    let response: NewSessionResponse = serde_json::from_value(result).map_err(|error| Failure {
+    let nonsense = |error: serde_json::Error| Failure {
         reason: "AgentError".to_owned(),
-        message: format!("the agent's answer to session/new makes no sense: {error}"),
-    })?;
-    let options = response.config_options.unwrap_or_default();
+        message: format!("the agent's answer to the request for a session makes no sense: {error}"),
+    };
+    let (session, options) = match resumed {
+        Some(session) => {
+            let response: ResumeSessionResponse = serde_json::from_value(result).map_err(nonsense)?;
+            (session, response.config_options)
+        }
+        None => {
+            let response: NewSessionResponse = serde_json::from_value(result).map_err(nonsense)?;
+            (response.session_id.0.to_string(), response.config_options)
+        }
+    };
+    let options = options.unwrap_or_default();
     let model = options
         .iter()
         .find(|option| option.category == Some(SessionConfigOptionCategory::Model))
         .or_else(|| options.iter().find(|option| &*option.id.0 == "model"));
-    Ok(Opened { session: response.session_id.0.to_string(), model_option: model.map(|option| option.id.0.to_string()) })
+    Ok(Opened { session, model_option: model.map(|option| option.id.0.to_string()) })
+}
+
+/// The session that is a fork of another.
+pub(crate) fn forked(result: Result<Value, Error>) -> Result<Opened, Failure> {
+    match result {
+        Err(error) if error.code == ErrorCode::MethodNotFound => Err(fork_unsupported()),
+        Err(error) => Err(agent_error("a fork of a session", &error)),
+        Ok(result) => opened(Ok(result), None),
+    }
+}
+
+/// Why there is no fork, and what to do.
+pub(crate) fn fork_unsupported() -> Failure {
+    Failure {
+        reason: "ForkUnsupported".to_owned(),
+        message: "the agent can not fork a session; share a `session` between the steps instead of `fork_from`, or \
+                  choose another `agent`"
+            .to_owned(),
+    }
 }
 
 /// An error that a question was answered with.

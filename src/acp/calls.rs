@@ -118,12 +118,15 @@ impl Asked<'_> {
             .map_err(|cause| error(ErrorCode::InvalidParams, format!("`{}`: {cause}", self.call.method)))
     }
 
-    /// The wanted turn of a session.
+    /// The wanted turn that asks.
     fn turn(&self, session: &SessionId) -> Result<&Turn, Error> {
-        let run = self.replay.run_of(&session.0);
-        let turn = run.and_then(|run| self.wanted.turns.iter().find(|turn| turn.run == run));
+        let run = self.call.run.as_ref();
+        let turn = run.and_then(|run| self.wanted.turns.iter().find(|turn| turn.run == *run));
         turn.ok_or_else(|| {
-            error(ErrorCode::InvalidParams, format!("the session {} is not known, or is being closed", session.0))
+            error(
+                ErrorCode::InvalidParams,
+                format!("the session {} is not known, or is being closed, or has no turn that is wanted", session.0),
+            )
         })
     }
 

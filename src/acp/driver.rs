@@ -100,20 +100,20 @@ async fn drive(
     mut wanted: watch::Receiver<Wanted>,
     publish: impl Fn(Progress, u64, u64) + Send + 'static,
 ) {
-    let mut conversation = open(&config).await;
+    let mut talk = open(&config).await;
     // Watched before it is read: what comes in between wakes us.
     let watch = Watch::new(&config.dir);
     let mut wanted_lives = true;
     loop {
         let now = wanted.borrow_and_update().clone();
-        let acted = match conversation.hear_all().await {
-            Ok(more) => conversation.act(&now).map(|()| if more { Duration::ZERO } else { Duration::MAX }),
+        let acted = match talk.hear_all().await {
+            Ok(more) => talk.act(&now).map(|()| if more { Duration::ZERO } else { Duration::MAX }),
             Err(error) => Err(error),
         };
-        let stdout = &conversation.stdout;
+        let stdout = &talk.stdout;
         let (until, line_at) = (stdout.offset(), stdout.line_at());
-        publish(conversation.progress(&now), until, line_at);
-        let pause = acted.map(|most| conversation.pause(&now).min(most)).unwrap_or_else(|error| {
+        publish(talk.progress(&now), until, line_at);
+        let pause = acted.map(|most| talk.pause(&now).min(most)).unwrap_or_else(|error| {
             tracing::warn!(%error, dir = %config.dir.display(), "failed to talk to the adapter; trying again");
             WAIT_LAST
         });
@@ -127,7 +127,7 @@ async fn drive(
 }
 
 /// Waits until the run directory is there and no other driver speaks on it, and reads back what we said.
-async fn open(config: &DriverConfig) -> Conversation {
+async fn open(config: &DriverConfig) -> Talk {
     let mut pause = Duration::from_millis(5);
     loop {
         let mut replay = Replay::new(config.uid.clone());
@@ -138,7 +138,7 @@ async fn open(config: &DriverConfig) -> Conversation {
             }
         });
         match opened {
-            Ok(Some(stdin)) => return Conversation::new(config.clone(), replay, stdin),
+            Ok(Some(stdin)) => return Talk::new(config.clone(), replay, stdin),
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error, dir = %config.dir.display(), "failed to open stdin; trying again"),
@@ -148,13 +148,13 @@ async fn open(config: &DriverConfig) -> Conversation {
     }
 }
 
-struct Conversation {
+struct Talk {
     config: DriverConfig,
     replay: Replay,
     stdin: Stdin,
     stdout: Stdout,
     nonsense: Nonsense,
-    /// Runs whose session must not be opened.
+    /// Runs that must not be asked.
     refused: BTreeMap<String, Failure>,
     /// Outcomes, once an output file was read for them.
     outcomes: BTreeMap<String, Outcome>,
@@ -163,10 +163,10 @@ struct Conversation {
     wait: Duration,
 }
 
-impl Conversation {
-    fn new(config: DriverConfig, replay: Replay, stdin: Stdin) -> Conversation {
+impl Talk {
+    fn new(config: DriverConfig, replay: Replay, stdin: Stdin) -> Talk {
         let stdout = Stdout::new(&config.dir);
-        Conversation {
+        Talk {
             closed: config.dir.join("stdin.eof").exists(),
             config,
             replay,
@@ -209,7 +209,7 @@ impl Conversation {
     }
 
     fn hear(&mut self) -> io::Result<bool> {
-        let Conversation { stdout, replay, nonsense, config, .. } = self;
+        let Talk { stdout, replay, nonsense, config, .. } = self;
         stdout.read(|heard| match heard {
             Heard::TooLong(at) => nonsense.give_up(format!(
                 "the agent wrote a line that is longer than {LONGEST_LINE_BYTES} bytes (at byte {at} of its stdout), which may have been an answer"
@@ -259,18 +259,24 @@ impl Conversation {
     /// An agent in a directory that is not there would do its work somewhere else, or fail without saying why.
     fn refuse(&mut self, wanted: &Wanted) {
         self.refused.retain(|run, _| wanted.turns.iter().any(|turn| turn.run == *run));
-        for turn in &wanted.turns {
-            if !self.replay.has_session(&turn.run) && !turn.cwd.is_dir() && self.replay.handshake() == Handshake::Done {
-                let message = format!("the working directory {} is not there", turn.cwd.display());
-                self.refused.entry(turn.run.clone()).or_insert_with(|| outcome::failure("NoWorkingDirectory", message));
+        loop {
+            let before = self.refused.len();
+            for turn in self.replay.due(wanted, &self.refused) {
+                if !self.replay.has_opened(&turn.run) && !turn.cwd.is_dir() {
+                    let message = format!("the working directory {} is not there", turn.cwd.display());
+                    self.refused.insert(turn.run.clone(), outcome::failure("NoWorkingDirectory", message));
+                }
+            }
+            // Now it is the turn of others, perhaps.
+            if self.refused.len() == before {
+                return;
             }
         }
     }
 
     /// The directory of an output file is ours to make: the agent was told to write there.
     fn make_room(&self, wanted: &Wanted) {
-        let unasked = wanted.turns.iter().filter(|turn| !self.replay.has_session(&turn.run));
-        for turn in unasked {
+        for turn in self.replay.due(wanted, &self.refused) {
             if let OutputMode::File(path) = &turn.output_mode
                 && let Some(parent) = path.parent()
                 && let Err(error) = std::fs::create_dir_all(parent)

@@ -1,43 +1,60 @@
 //! The protocol, pure: the lines that were said on both sides → where things are → what to say next.
 //!
 //! All lines of `stdin` are fed before the first line of `stdout`; from then on, each as it is written or read. The state is
-//! the same, whoever reads the files, and whenever.
+//! the same, whoever reads the files, and whenever. What one file alone does not tell stands in `_meta.tenure` of what we say:
+//! - of a session, `conversation`: the key of the conversation that it is, if it is one;
+//! - of a prompt, `heard`: how many lines of the agent were heard before. What was said up to there is no word of its turn.
+//!
+//! `next.rs` is what to say; `course.rs` is what was asked in one session, turn by turn.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use crate::acp::answers::{Opened, agent_error, handshake, opened};
-use crate::acp::message::{Line, Outgoing, key, notification, request};
-use crate::acp::{Handshake, TerminalWanted, Turn, Wanted};
+mod course;
+mod next;
+
+use crate::acp::answers::{Opened, agent_error, fork_unsupported, forked, handshake, opened};
+use crate::acp::message::{Line, key};
+use crate::acp::{Handshake, TerminalWanted, Turn};
 use crate::model::{Failure, WorkloadUid};
-use agent_client_protocol_schema::ProtocolVersion;
 use agent_client_protocol_schema::v1::{
-    AGENT_METHOD_NAMES as AGENT, AgentCapabilities, CLIENT_METHOD_NAMES as CLIENT, CancelNotification,
-    ClientCapabilities, CloseSessionRequest, ContentBlock, CreateTerminalRequest, Error, FileSystemCapabilities,
-    Implementation, InitializeRequest, NewSessionRequest, PromptRequest, RequestId, SessionNotification, SessionUpdate,
-    SetSessionConfigOptionRequest,
+    AGENT_METHOD_NAMES as AGENT, AgentCapabilities, CLIENT_METHOD_NAMES as CLIENT, ContentBlock, CreateTerminalRequest,
+    Error, RequestId, SessionNotification, SessionUpdate,
 };
+use course::Course;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
 /// No turn is remembered to have said more.
 pub(crate) const MOST_SAID_BYTES: usize = 16 * 1024 * 1024;
 
-/// The id of the handshake. The others are a prefix and a turn's key.
+/// The id of the handshake. The others are a word and a turn's key.
 const INITIALIZE: &str = "initialize";
+
+/// What opens a session: the first word of the request's id. The rest is the run on whose behalf it is opened.
+const OPENINGS: [&str; 3] = ["resume", "fork", "session"];
 
 /// What both sides said so far.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     uid: WorkloadUid,
+    /// Ids of our requests, and those of them that were answered.
     asked: HashSet<String>,
-    cancelled: HashSet<String>,
+    settled: HashSet<String>,
     handshake: Option<Result<AgentCapabilities, String>>,
     runs: BTreeMap<String, Run>,
-    run_of_session: HashMap<String, String>,
-    said: HashMap<String, Said>,
+    /// By the run whose turn opened it.
+    sessions: BTreeMap<String, Session>,
+    /// By the key of a conversation: the run that opened its latest session.
+    latest: HashMap<String, String>,
+    /// The same, by the agent's name for a session.
+    opener_of: HashMap<String, String>,
+    /// By the agent's name for a session.
+    courses: HashMap<String, Course>,
+    /// How many lines of the agent were heard.
+    heard: u64,
     /// How often we answered an id, and how often it was asked: an agent may use an id again after its answer.
     answered: HashMap<String, u32>,
     seen: HashMap<String, u32>,
@@ -49,11 +66,32 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Default)]
 struct Run {
-    cwd: PathBuf,
-    opened: Option<Opened>,
-    model_set: bool,
+    /// The session that it was asked in.
+    session: Option<String>,
+    said: Said,
+    cancelled: bool,
     ended: Option<Ended>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    conversation: Option<String>,
+    cwd: PathBuf,
+    /// The session that it was asked to go on with.
+    resumed: Option<String>,
+    opened: Option<Opened>,
     closed: bool,
+}
+
+/// Where a turn has its session.
+enum Seat<'a> {
+    /// It has none, or none any more.
+    None,
+    /// It was asked for.
+    Opening,
+    Open(&'a Opened),
+    /// It is being closed.
+    Leaving,
 }
 
 /// How a turn ended, as far as the protocol knows.
@@ -65,14 +103,14 @@ pub(crate) enum Ended {
     Failed(Failure),
 }
 
-/// What the agent said in a session.
+/// What the agent said in a turn.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Said {
     /// To the user.
     pub(crate) message: String,
     /// To itself.
     pub(crate) thought: String,
-    /// The session's cost so far.
+    /// What the turn cost.
     pub(crate) cost_usd: Option<f64>,
     /// It said more than is remembered.
     pub(crate) too_much: bool,
@@ -95,12 +133,16 @@ pub(crate) struct Call {
     pub(crate) id: RequestId,
     pub(crate) method: String,
     pub(crate) params: Value,
+    /// The turn in which it was asked: the latest that was asked in its session, else the one that opened it.
+    pub(crate) run: Option<String>,
+    opener: Option<String>,
     nth: u32,
 }
 
 #[derive(Debug)]
 struct Terminal {
     wanted: TerminalWanted,
+    opener: Option<String>,
     limit: Option<u64>,
 }
 
@@ -114,14 +156,14 @@ impl Replay {
     pub(crate) fn sent(&mut self, line: Line) {
         match line {
             Line::Request { id: RequestId::Str(id), params, .. } => {
-                if let Some(run) = id.strip_prefix("session/") {
-                    let cwd = params.get("cwd").and_then(Value::as_str).map(PathBuf::from).unwrap_or_default();
-                    self.runs.entry(run.to_owned()).or_default().cwd = cwd;
-                }
+                self.asks(&id, &params);
                 self.asked.insert(id);
             }
             Line::Notification { method, params } if method == AGENT.session_cancel => {
-                self.cancelled.extend(session_id(&params).map(str::to_owned));
+                let course = session_id(&params).and_then(|session| self.courses.get(session));
+                if let Some(run) = course.and_then(|course| self.runs.get_mut(course.last_run()?)) {
+                    run.cancelled = true;
+                }
             }
             Line::Response { id, result } => {
                 let key = key(&id);
@@ -138,8 +180,35 @@ impl Replay {
         }
     }
 
+    fn asks(&mut self, id: &str, params: &Value) {
+        let Some((what, run)) = id.split_once('/') else { return };
+        if OPENINGS.contains(&what) {
+            let session = self.sessions.entry(run.to_owned()).or_default();
+            session.cwd = params.get("cwd").and_then(Value::as_str).map(PathBuf::from).unwrap_or_default();
+            session.conversation = note(params, "conversation").and_then(Value::as_str).map(str::to_owned);
+            if what == "resume" {
+                session.resumed = session_id(params).map(str::to_owned);
+            }
+            if let Some(conversation) = &session.conversation {
+                self.latest.insert(conversation.clone(), run.to_owned());
+            }
+            return;
+        }
+        let Some(session) = session_id(params) else { return };
+        if what == "prompt" {
+            self.runs.entry(run.to_owned()).or_default().session = Some(session.to_owned());
+            let heard = note(params, "heard").and_then(Value::as_u64).unwrap_or(0);
+            self.courses.entry(session.to_owned()).or_default().prompts.push((run.to_owned(), heard));
+        } else if is_model(what)
+            && let Some(model) = params.get("value").and_then(Value::as_str)
+        {
+            self.courses.entry(session.to_owned()).or_default().models.push((id.to_owned(), model.to_owned()));
+        }
+    }
+
     /// A line of `stdout`: the agent said it. The error is for a log.
     pub(crate) fn received(&mut self, line: Line) -> Result<(), String> {
+        self.heard += 1;
         match line {
             Line::Request { id, method, params } => {
                 self.called(id, method, params);
@@ -160,55 +229,83 @@ impl Replay {
     }
 
     fn answer(&mut self, id: &str, result: Result<Value, Error>) {
-        if id == INITIALIZE {
-            self.handshake.get_or_insert_with(|| handshake(result));
+        if !self.settled.insert(id.to_owned()) {
             return;
         }
-        let Some((what, name)) = id.split_once('/') else { return };
-        let run = self.runs.entry(name.to_owned()).or_default();
+        if id == INITIALIZE {
+            self.handshake = Some(handshake(result));
+            return;
+        }
+        let Some((what, run)) = id.split_once('/') else { return };
         match what {
-            "session" if run.opened.is_none() && run.ended.is_none() => match opened(result) {
-                Ok(opened) => {
-                    self.run_of_session.insert(opened.session.clone(), name.to_owned());
-                    run.opened = Some(opened);
+            "resume" => {
+                let resumed = self.sessions.get(run).and_then(|session| session.resumed.clone());
+                // Whatever is wrong: a session is begun instead, and has its own troubles.
+                if let Ok(opened) = opened(result, resumed) {
+                    self.opened(run, opened);
                 }
-                Err(failure) => run.ended = Some(Ended::Failed(failure)),
-            },
-            "model" if !run.model_set && run.ended.is_none() => match result {
-                Ok(_) => run.model_set = true,
-                Err(error) => run.ended = Some(Ended::Failed(agent_error("the choice of a model", &error))),
-            },
-            "prompt" if run.ended.is_none() => {
-                let said = run.opened.as_ref().and_then(|opened| self.said.remove(&opened.session)).unwrap_or_default();
-                run.ended = Some(match result {
-                    Ok(response) => Ended::Answered { response, said },
-                    Err(error) => Ended::Failed(agent_error("the prompt", &error)),
-                });
             }
-            "close" => run.closed = true,
+            "session" | "fork" => match if what == "fork" { forked(result) } else { opened(result, None) } {
+                Ok(opened) => self.opened(run, opened),
+                Err(failure) => self.ended(run, Ended::Failed(failure)),
+            },
+            "prompt" => self.turn_answered(run, result),
+            "close" => self.sessions.entry(run.to_owned()).or_default().closed = true,
+            what if is_model(what) => {
+                if let Err(error) = result {
+                    self.ended(run, Ended::Failed(agent_error("the choice of a model", &error)));
+                } else if let Some(course) = self.courses.values_mut().find(|course| course.asked_model(id)) {
+                    course.model_is_set(id);
+                }
+            }
             _ => {}
         }
     }
 
+    fn opened(&mut self, run: &str, opened: Opened) {
+        self.opener_of.insert(opened.session.clone(), run.to_owned());
+        if let Some(course) = self.courses.get_mut(&opened.session) {
+            course.opened_again();
+        }
+        self.sessions.entry(run.to_owned()).or_default().opened = Some(opened);
+    }
+
+    fn ended(&mut self, run: &str, ended: Ended) {
+        self.runs.entry(run.to_owned()).or_default().ended.get_or_insert(ended);
+    }
+
+    fn turn_answered(&mut self, name: &str, result: Result<Value, Error>) {
+        let run = self.runs.entry(name.to_owned()).or_default();
+        let mut said = std::mem::take(&mut run.said);
+        let course = run.session.as_ref().and_then(|session| self.courses.get_mut(session));
+        said.cost_usd = course.and_then(Course::cost_of_turn);
+        let ended = match result {
+            Ok(response) => Ended::Answered { response, said },
+            Err(error) => Ended::Failed(agent_error("the prompt", &error)),
+        };
+        self.ended(name, ended);
+    }
+
     fn update(&mut self, params: Value) {
         let Ok(SessionNotification { session_id, update, .. }) = serde_json::from_value(params) else { return };
-        let session = session_id.0.to_string();
-        let ended =
-            self.run_of_session.get(&session).and_then(|run| self.runs.get(run)).is_some_and(|run| run.ended.is_some());
-        if ended {
+        let cost_usd = match &update {
+            SessionUpdate::UsageUpdate(usage) => {
+                usage.cost.as_ref().filter(|cost| cost.currency.eq_ignore_ascii_case("usd")).map(|cost| cost.amount)
+            }
+            _ => None,
+        };
+        if let Some(cost_usd) = cost_usd {
+            self.courses.entry(session_id.0.to_string()).or_default().costs_now(cost_usd, self.heard);
             return;
         }
-        let said = self.said.entry(session).or_default();
+        let course = self.courses.get(&*session_id.0);
+        let run = course.and_then(|course| self.runs.get_mut(course.run_at(self.heard)?));
+        let Some(Run { said, ended: None, .. }) = run else { return };
         match update {
             SessionUpdate::AgentMessageChunk(chunk) if !is_remark_of_the_program(&chunk.meta) => {
                 said.too_much |= !hear(&mut said.message, chunk.content);
             }
             SessionUpdate::AgentThoughtChunk(chunk) => said.too_much |= !hear(&mut said.thought, chunk.content),
-            SessionUpdate::UsageUpdate(usage) => {
-                if let Some(cost) = usage.cost.filter(|cost| cost.currency.eq_ignore_ascii_case("usd")) {
-                    said.cost_usd = Some(cost.amount);
-                }
-            }
             _ => {}
         }
     }
@@ -217,7 +314,12 @@ impl Replay {
         let key = key(&id);
         let nth = self.seen.entry(key.clone()).or_default();
         *nth += 1;
-        let call = Call { id, method, params, nth: *nth };
+        let nth = *nth;
+        let session = session_id(&params);
+        let opener = session.and_then(|session| self.opener_of.get(session)).cloned();
+        let asked = session.and_then(|session| self.courses.get(session)?.run_at(self.heard));
+        let run = asked.map(str::to_owned).or_else(|| opener.clone());
+        let call = Call { id, method, params, run, opener, nth };
         self.calls_seen += 1;
         if call.nth <= self.answered.get(&key).copied().unwrap_or(0) {
             self.took_effect(&call);
@@ -233,12 +335,14 @@ impl Replay {
             if self.made.contains(id.as_str())
                 && let Ok(request) = serde_json::from_value::<CreateTerminalRequest>(call.params.clone())
             {
-                let run = self.run_of_session.get(&*request.session_id.0).cloned();
-                let cwd = request.cwd.or_else(|| Some(self.runs.get(run.as_ref()?)?.cwd.clone())).unwrap_or_default();
+                let session = call.opener.as_ref().and_then(|opener| self.sessions.get(opener));
+                let cwd = request.cwd.or_else(|| Some(session?.cwd.clone())).unwrap_or_default();
                 let (command, args) = program(request.command, request.args);
                 let env = request.env.into_iter().map(|variable| (variable.name, variable.value)).collect();
+                let run = call.run.clone();
                 let wanted = TerminalWanted { id, run, command, args, env, cwd, released: false, kill: false };
-                self.terminals.push(Terminal { wanted, limit: request.output_byte_limit });
+                let (opener, limit) = (call.opener.clone(), request.output_byte_limit);
+                self.terminals.push(Terminal { wanted, opener, limit });
             }
             return;
         }
@@ -273,11 +377,6 @@ impl Replay {
         !self.open.is_empty()
     }
 
-    /// The run whose session this is.
-    pub(crate) fn run_of(&self, session: &str) -> Option<&str> {
-        self.run_of_session.get(session).map(String::as_str)
-    }
-
     /// A terminal that was not released, and the limit of its output.
     pub(crate) fn terminal(&self, id: &str) -> Option<(&TerminalWanted, Option<u64>)> {
         let terminal = self.terminals.iter().find(|terminal| terminal.wanted.id.as_str() == id)?;
@@ -286,12 +385,12 @@ impl Replay {
 
     /// Every terminal; one whose session is closed is released.
     pub(crate) fn terminals(&self) -> Vec<TerminalWanted> {
-        let closed = |run: &Option<String>| run.as_ref().is_some_and(|run| self.has_asked("close", run));
+        let closed = |opener: &Option<String>| opener.as_ref().is_some_and(|run| self.has_asked("close", run));
         self.terminals
             .iter()
             .map(|terminal| {
                 let wanted = terminal.wanted.clone();
-                TerminalWanted { released: wanted.released || closed(&wanted.run), ..wanted }
+                TerminalWanted { released: wanted.released || closed(&terminal.opener), ..wanted }
             })
             .collect()
     }
@@ -305,26 +404,31 @@ impl Replay {
         }
     }
 
-    /// Open sessions, by run.
+    /// Open sessions, by each run that opened one or was asked in one.
     pub(crate) fn sessions(&self) -> BTreeMap<String, String> {
-        let open = self.runs.iter().filter(|(_, run)| !run.closed);
-        open.filter_map(|(name, run)| Some((name.clone(), run.opened.as_ref()?.session.clone()))).collect()
+        let mut sessions = BTreeMap::new();
+        for (opener, session) in self.sessions.iter().filter(|(_, session)| !session.closed) {
+            let Some(Opened { session: name, .. }) = &session.opened else { continue };
+            let asked = self.courses.get(name).map(Course::runs).into_iter().flatten();
+            sessions.extend(asked.chain([opener.as_str()]).map(|run| (run.to_owned(), name.clone())));
+        }
+        sessions
     }
 
-    /// The session of a run, open or not.
+    /// The session of a run, open or not: that it was asked in, or that it opened.
     pub(crate) fn session(&self, run: &str) -> Option<&str> {
-        Some(&self.runs.get(run)?.opened.as_ref()?.session)
+        let asked = self.runs.get(run).and_then(|run| run.session.as_deref());
+        asked.or_else(|| Some(&self.sessions.get(run)?.opened.as_ref()?.session))
     }
 
-    /// Whether a session was asked for this run.
-    pub(crate) fn has_session(&self, run: &str) -> bool {
-        self.has_asked("session", run)
+    /// Whether a session was asked for on behalf of this run.
+    pub(crate) fn has_opened(&self, run: &str) -> bool {
+        OPENINGS.iter().any(|what| self.has_asked(what, run))
     }
 
     /// How far a turn is.
     pub(crate) fn at(&self, turn: &Turn) -> At<'_> {
-        let Some(run) = self.runs.get(&turn.run) else { return At::Waiting };
-        if let Some(ended) = &run.ended {
+        if let Some(ended) = self.runs.get(&turn.run).and_then(|run| run.ended.as_ref()) {
             return At::Ended(Cow::Borrowed(ended));
         }
         if self.has_asked("prompt", &turn.run) {
@@ -333,11 +437,14 @@ impl Replay {
         let failed = |reason: &str, message: String| {
             At::Ended(Cow::Owned(Ended::Failed(Failure { reason: reason.to_owned(), message })))
         };
-        match (&turn.model, &run.opened) {
-            _ if self.has_asked("close", &turn.run) => {
+        match (self.seat(turn), &turn.model) {
+            (Seat::None | Seat::Leaving, _) if self.has_asked("close", &turn.run) => {
                 failed("AgentCancelled", "its session was closed before it was asked".to_owned())
             }
-            (Some(model), Some(Opened { model_option: None, .. })) => failed(
+            (Seat::None, _) if self.wants_a_fork_in_vain(turn) => {
+                At::Ended(Cow::Owned(Ended::Failed(fork_unsupported())))
+            }
+            (Seat::Open(Opened { model_option: None, .. }), Some(model)) => failed(
                 "ModelUnavailable",
                 format!("the agent offers no choice of a model, and the step wants `{model}`"),
             ),
@@ -345,85 +452,30 @@ impl Replay {
         }
     }
 
-    /// What to say now. `refused`: runs whose session must not be opened.
-    pub(crate) fn next(&self, wanted: &Wanted, refused: &BTreeMap<String, Failure>) -> Vec<Outgoing> {
-        if !self.asked.contains(INITIALIZE) {
-            return if wanted.closing { Vec::new() } else { vec![initialize()] };
+    fn seat(&self, turn: &Turn) -> Seat<'_> {
+        let opener = match &turn.conversation {
+            None => Some(&turn.run),
+            Some(conversation) => self.latest.get(&conversation.key),
+        };
+        let Some((opener, session)) = opener.and_then(|opener| Some((opener, self.sessions.get(opener)?))) else {
+            return Seat::None;
+        };
+        match &session.opened {
+            _ if session.closed => Seat::None,
+            Some(_) if self.has_asked("close", opener) => Seat::Leaving,
+            Some(opened) => Seat::Open(opened),
+            None if OPENINGS.iter().any(|what| self.is_pending(&format!("{what}/{opener}"))) => Seat::Opening,
+            None => Seat::None,
         }
-        let Some(Ok(_)) = &self.handshake else { return Vec::new() };
-        let turns = wanted.turns.iter().filter(|turn| !wanted.closing && !refused.contains_key(&turn.run));
-        let mut messages: Vec<Outgoing> = turns.filter_map(|turn| self.next_of(turn)).collect();
-        let kept: BTreeSet<&str> = wanted.turns.iter().map(|turn| turn.run.as_str()).collect();
-        for (name, run) in &self.runs {
-            if (wanted.closing || !kept.contains(name.as_str()))
-                && let Some(opened) = &run.opened
-            {
-                self.take_leave(name, run, &opened.session, wanted.closing, &mut messages);
-            }
-        }
-        messages
-    }
-
-    fn next_of(&self, turn: &Turn) -> Option<Outgoing> {
-        let name = &turn.run;
-        if !self.has_asked("session", name) {
-            let mut params = NewSessionRequest::new(turn.cwd.clone());
-            if self.capabilities()?.session_capabilities.additional_directories.is_some() {
-                params = params.additional_directories(turn.allowed_paths.clone());
-            }
-            return Some(request(&format!("session/{name}"), AGENT.session_new, params));
-        }
-        let run = self.runs.get(name)?;
-        let opened = run.opened.as_ref()?;
-        if self.at(turn) != At::Waiting {
-            return None;
-        }
-        if let (Some(model), Some(option), false) = (&turn.model, &opened.model_option, run.model_set) {
-            let id = format!("model/{name}");
-            let params = SetSessionConfigOptionRequest::new(opened.session.clone(), option.clone(), model.as_str());
-            return (!self.asked.contains(&id)).then(|| request(&id, AGENT.session_set_config_option, params));
-        }
-        let params = PromptRequest::new(opened.session.clone(), vec![ContentBlock::from(turn.prompt.as_str())]);
-        Some(request(&format!("prompt/{name}"), AGENT.session_prompt, params))
-    }
-
-    /// Cancel what is in flight, then close. A session that ends alone is closed when its turn has ended; when all end, at
-    /// once: closing implies cancelling.
-    fn take_leave(&self, name: &str, run: &Run, session: &str, closing: bool, messages: &mut Vec<Outgoing>) {
-        let in_flight = run.ended.is_none() && self.has_asked("prompt", name);
-        if in_flight && !self.cancelled.contains(session) {
-            messages.push(notification(AGENT.session_cancel, CancelNotification::new(session.to_owned())));
-        }
-        if self.can_close() && !self.has_asked("close", name) && (closing || !in_flight) {
-            let params = CloseSessionRequest::new(session.to_owned());
-            messages.push(request(&format!("close/{name}"), AGENT.session_close, params));
-        }
-    }
-
-    /// Whether every session that can be closed is.
-    pub(crate) fn all_closed(&self) -> bool {
-        !self.can_close() || self.runs.values().all(|run| run.closed || run.opened.is_none())
-    }
-
-    fn capabilities(&self) -> Option<&AgentCapabilities> {
-        self.handshake.as_ref()?.as_ref().ok()
-    }
-
-    fn can_close(&self) -> bool {
-        self.capabilities().is_some_and(|capabilities| capabilities.session_capabilities.close.is_some())
     }
 
     fn has_asked(&self, what: &str, run: &str) -> bool {
         self.asked.contains(&format!("{what}/{run}"))
     }
-}
 
-fn initialize() -> Outgoing {
-    let fs = FileSystemCapabilities::new().read_text_file(true).write_text_file(true);
-    let params = InitializeRequest::new(ProtocolVersion::V1)
-        .client_capabilities(ClientCapabilities::new().fs(fs).terminal(true))
-        .client_info(Implementation::new("tenure", env!("CARGO_PKG_VERSION")));
-    request(INITIALIZE, AGENT.initialize, params)
+    fn is_pending(&self, id: &str) -> bool {
+        self.asked.contains(id) && !self.settled.contains(id)
+    }
 }
 
 /// `claude-agent-acp` sends remarks of the program itself (on billing, on settings) as message chunks that carry this.
@@ -449,4 +501,14 @@ fn program(command: String, args: Vec<String>) -> (String, Vec<String>) {
 
 fn session_id(params: &Value) -> Option<&str> {
     params.get("sessionId")?.as_str()
+}
+
+/// What we noted in a request of ours.
+fn note<'a>(params: &'a Value, name: &str) -> Option<&'a Value> {
+    params.get("_meta")?.get("tenure")?.get(name)
+}
+
+/// The first choice of a model in a session is `model/…`, a later one has its number, too: one run may come to choose twice.
+fn is_model(what: &str) -> bool {
+    what == "model" || what.starts_with("model.")
 }

@@ -51,6 +51,8 @@ impl World {
             allowed_paths: Vec::new(),
             output_mode: OutputMode::StreamResult,
             model: None,
+            tools: Vec::new(),
+            conversation: None,
         }
     }
 
@@ -81,7 +83,7 @@ pub(crate) fn lines(path: &Path) -> Vec<Value> {
 }
 
 pub(crate) fn wanted(turns: &[Turn]) -> Wanted {
-    Wanted { turns: turns.to_vec(), closing: false }
+    Wanted { turns: turns.to_vec(), ..Wanted::default() }
 }
 
 /// Waits until the progress is as it should be.

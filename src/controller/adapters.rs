@@ -158,7 +158,7 @@ impl Adapters {
             }
         }
         turns.sort_by(|a, b| a.run.cmp(&b.run));
-        Wanted { turns, closing }
+        Wanted { turns, closing, ..Wanted::default() }
     }
 
     /// The turn of a run: the same words whenever it is asked for.
@@ -197,7 +197,16 @@ impl Adapters {
             }
         };
         let prompt = format!("{}{block}", flow::substitute(&text, &prompt_values));
-        Some(Ok(Turn { run: turn_of(run), prompt, cwd, allowed_paths, output_mode, model: agent.model.clone() }))
+        Some(Ok(Turn {
+            run: turn_of(run),
+            prompt,
+            cwd,
+            allowed_paths,
+            output_mode,
+            model: agent.model.clone(),
+            tools: Vec::new(),
+            conversation: None,
+        }))
     }
 }
 

@@ -242,7 +242,7 @@ async fn an_agent_that_does_not_close_sees_end_of_file_anyway() {
     until(&mut play.progress, "closed", |progress| progress.closed).await;
     assert!(play.world.dir.join("stdin.eof").exists());
 
-    let mut mute = Play::new(|world| Wanted { turns: vec![world.turn("j.a.1")], closing: true });
+    let mut mute = Play::new(|world| Wanted { closing: true, ..wanted(&[world.turn("j.a.1")]) });
     until(&mut mute.progress, "closed", |progress| progress.closed).await;
     assert_eq!(mute.world.sent(), Vec::<Value>::new(), "who takes leave opens no conversation");
 }
