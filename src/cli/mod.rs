@@ -22,6 +22,7 @@ mod names;
 mod notify;
 mod place;
 mod plan;
+mod requires;
 mod rows;
 mod run;
 mod source;

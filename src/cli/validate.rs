@@ -4,6 +4,7 @@ use super::console::Console;
 use super::failure::{Done, Exit};
 use super::get::{Format, whole_as_text};
 use super::names;
+use super::requires;
 use crate::controller;
 use crate::manifest::render;
 use crate::model::{Diagnostic, Severity};
@@ -16,6 +17,9 @@ pub struct Args {
     /// Files, directories, or `-` for standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// Also run the checks of what the flows require
+    #[arg(long)]
+    check_requires: bool,
     /// How it is shown: table (for people), json, or yaml
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -36,6 +40,14 @@ pub fn main(args: Args, console: &mut Console) -> Done {
             }
             let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
             console.line(&format!("{}: {}", file.name, verdict(count(Severity::Error), count(Severity::Warning))))?;
+        }
+        if args.check_requires {
+            let missing = requires::missing(&file.name, &file.text, &file.dir);
+            all_ok &= missing.is_empty();
+            for diagnostic in missing.iter().filter(|_| is_for_people) {
+                console.say(&render(diagnostic, console.colour_err));
+            }
+            all.extend(missing);
         }
         all.extend(diagnostics);
     }

@@ -26,11 +26,7 @@ pub(super) struct Admission<'a> {
 
 impl<'a> Admission<'a> {
     /// With the places that are not taken yet.
-    pub(super) fn new(
-        world: &'a World<'a>,
-        new_uid: &'a mut dyn FnMut() -> String,
-        places: Places,
-    ) -> Admission<'a> {
+    pub(super) fn new(world: &'a World<'a>, new_uid: &'a mut dyn FnMut() -> String, places: Places) -> Admission<'a> {
         Admission { world, new_uid, places, changed: BTreeMap::new(), by_key: None }
     }
 
@@ -52,7 +48,7 @@ impl<'a> Admission<'a> {
         let next = match self.work(flow, job, step, runs, run, task) {
             Ok(workload) => flow::begin(flow, run, workload, now),
             Err(failure) => {
-                let outcome = Outcome::failed(failure);
+                let outcome = Outcome::of(Err(failure));
                 flow::finish(flow, &flow::begin(flow, run, None, now), &outcome, now)
             }
         };
@@ -79,7 +75,7 @@ impl<'a> Admission<'a> {
             Task::Work(Executor::Llm(llm)) => launch.llm(llm)?,
             Task::Notification { url, body } => launch.notification(url, body),
             Task::Work(Executor::Agent(agent)) => {
-                let before = talked_before(flow, runs, run, agent);
+                let before = talked_before(flow, runs, run);
                 return self.adapter(job, step, run, agent, before, uid).map(Some);
             }
             Task::Work(Executor::External { .. } | Executor::Mock(_) | Executor::SubFlow(_)) => return Ok(None),
@@ -164,16 +160,14 @@ impl<'a> Admission<'a> {
     }
 }
 
-/// The newest run before this one whose conversation it goes on with, or that it forks.
-fn talked_before<'r>(flow: &Flow, runs: &'r [StepRun], run: &StepRun, agent: &AgentStep) -> Option<&'r StepRun> {
-    let of_session = |other: &StepRun| match flow.steps.get(&other.spec.step).map(|step| &step.executor) {
-        Some(Executor::Agent(theirs)) => agent.session.is_some() && theirs.session == agent.session,
-        Some(_) | None => false,
-    };
-    let forked = |other: &StepRun| agent.fork_from.as_ref() == Some(&other.spec.step);
+/// The newest run before this one whose conversation it goes on with, or forks.
+fn talked_before<'r>(flow: &Flow, runs: &'r [StepRun], run: &StepRun) -> Option<&'r StepRun> {
+    let mine = flow::conversation(flow, runs, run)?;
+    let shares = |other: &&StepRun| flow::conversation(flow, runs, other).is_some_and(|theirs| theirs.key == mine.key);
+    let forked = |other: &&StepRun| mine.fork_of.is_some() && other.status.session == mine.fork_of;
     let earlier = || runs.iter().filter(|other| other.spec.order < run.spec.order && other.status.workload.is_some());
-    let newest = earlier().filter(|other| of_session(other)).max_by_key(|other| other.spec.order);
-    newest.or_else(|| earlier().filter(|other| forked(other)).max_by_key(|other| other.spec.order))
+    let newest = earlier().filter(shares).max_by_key(|other| other.spec.order);
+    newest.or_else(|| earlier().filter(forked).max_by_key(|other| other.spec.order))
 }
 
 fn by_key<'a>(workloads: impl Iterator<Item = &'a Arc<Workload>>) -> HashMap<String, Vec<WorkloadUid>> {

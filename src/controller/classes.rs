@@ -114,6 +114,7 @@ pub(super) fn launch(agent: &AgentStep, job: &Job, cwd: &Path, world: &World<'_>
         ask_period: Some(class.ask_period),
         grace_period: class.grace_period,
         start_timeout: Some(class.start_timeout),
+        idle_timeout: Some(class.idle_timeout).filter(|idle| !idle.0.is_zero()),
         memory_max_bytes,
         ..WorkloadSpec::default()
     };

@@ -23,14 +23,9 @@ pub(super) fn workloads<'a>(world: &World<'a>) -> Workloads<'a> {
 }
 
 /// How the work on a running run ended, if it has.
-pub(super) fn outcome_of(
-    flow: &Flow,
-    run: &StepRun,
-    world: &World<'_>,
-    workloads: &Workloads<'_>,
-) -> Option<Outcome> {
+pub(super) fn outcome_of(flow: &Flow, run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Option<Outcome> {
     let failure = |reason: &str, message: String| {
-        let failed = Outcome::failed(Failure { reason: reason.into(), message });
+        let failed = Outcome::of(Err(Failure { reason: reason.into(), message }));
         Outcome { session: run.status.session.clone(), ..failed }
     };
     // A flow that its agent left behind does the work now.
@@ -69,6 +64,17 @@ pub(super) fn outcome_of(
     Some(failure(cause.as_str(), speech::with_nonsense(message, world.talk, uid)))
 }
 
+/// The run as this outcome leaves it. Where its agent left a flow behind, that does the rest.
+pub(super) fn finished(flow: &Flow, run: &StepRun, outcome: Outcome, world: &World<'_>) -> StepRun {
+    let may_emit = |task: &Task<'_>| matches!(task, Task::Work(Executor::Agent(agent)) if agent.emit_flow);
+    let emits = outcome.result.is_ok() && flow::task(flow, run).as_ref().is_some_and(may_emit);
+    match emits.then(|| world.talk.emitted_by(run)).flatten() {
+        Some(Ok(emitted)) => flow::hand_over(run, &outcome, emitted),
+        Some(Err(failure)) => flow::finish(flow, run, &Outcome { result: Err(failure), ..outcome }, world.now),
+        None => flow::finish(flow, run, &outcome, world.now),
+    }
+}
+
 /// What the program of a task is for; none: it is an adapter's, or nobody's. A step that the flow does not have (any more)
 /// had a script.
 fn process_of(task: Option<&Task<'_>>) -> Option<Process> {
@@ -77,8 +83,8 @@ fn process_of(task: Option<&Task<'_>>) -> Option<Process> {
         Some(Task::Work(Executor::Llm(_))) => Some(Process::Llm),
         Some(Task::Work(Executor::Poll(_))) => Some(Process::Check),
         Some(Task::Notification { .. }) => Some(Process::Notification),
-        Some(Task::Work(
-            Executor::Agent(_) | Executor::External { .. } | Executor::Mock(_) | Executor::SubFlow(_),
-        )) => None,
+        Some(Task::Work(Executor::Agent(_) | Executor::External { .. } | Executor::Mock(_) | Executor::SubFlow(_))) => {
+            None
+        }
     }
 }

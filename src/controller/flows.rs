@@ -1,9 +1,9 @@
 //! The flows of jobs under way: where they are from, what they mean, and why a job has none.
 
-use crate::flow::{self, Flow};
+use crate::flow::{self, Flow, Secrets, Sensitive};
 use crate::model::{
-    AnyObject, Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobPhase, JobState, JobUid, Kind, Meta,
-    Snapshot, StepRun, Time,
+    AnyObject, Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobPhase, JobState, JobUid, Kind,
+    Meta, Snapshot, StepRun, Time,
 };
 use crate::store::Txn;
 use serde_json::Value;
@@ -156,5 +156,21 @@ pub(super) fn warning(job: &Job, reason: &str, message: String, now: Time) -> Ev
         reason: reason.into(),
         message,
         details: Value::Null,
+    }
+}
+
+/// Adds what a job has of what its flow declares sensitive.
+pub(super) fn hide<'r>(
+    secrets: &mut Secrets,
+    sensitive: &Sensitive,
+    job: &Job,
+    runs: impl Iterator<Item = &'r StepRun>,
+) {
+    for name in &sensitive.inputs {
+        let values = [job.spec.inputs.get(name), job.status.vars.get(name)];
+        values.into_iter().flatten().for_each(|value| secrets.add(value));
+    }
+    for outputs in runs.filter_map(|run| run.status.outputs.as_ref()) {
+        sensitive.outputs.iter().filter_map(|name| outputs.get(name)).for_each(|value| secrets.add(value));
     }
 }

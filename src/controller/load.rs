@@ -3,7 +3,8 @@
 use crate::flow;
 use crate::manifest::{self, DocumentKind};
 use crate::model::{
-    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Flow, Job, JobSpec, Meta, NoStatus, PathSegment, Problem, Severity,
+    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Flow, Job, JobSpec, Meta, NoStatus, PathSegment,
+    Problem, Severity,
 };
 use std::path::Path;
 
@@ -31,6 +32,18 @@ pub fn load(path: &Path, text: &[u8]) -> Loaded {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     load_text(&path.display().to_string(), text, Some(&dir))
+}
+
+/// The flow that is all of a text; or what is wrong with it, first of all, and in which line.
+pub(super) fn flow(file: &str, text: &[u8]) -> Result<serde_json::Value, String> {
+    let loaded = load_text(file, text, None);
+    if let Some(error) = loaded.first_error() {
+        return Err(format!("line {}: {}", error.line, error.message));
+    }
+    match loaded.objects.into_iter().next() {
+        Some(AnyObject::Flow(flow)) => Ok(flow.spec),
+        Some(_) | None => Err("line 1: it is no flow: `steps:` is missing".into()),
+    }
 }
 
 /// Loads a text that is called `file` in messages.

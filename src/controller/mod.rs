@@ -12,6 +12,7 @@ mod directory;
 mod ends;
 mod flows;
 mod handle;
+mod idle;
 mod listing;
 mod load;
 mod outcome;
@@ -27,20 +28,23 @@ mod script;
 mod settle;
 mod speech;
 mod tidy;
+mod turns;
+mod veil;
 mod verdicts;
 mod wake;
 mod watches;
 
-pub use adapters::turn_of;
 pub use decide::{Decided, Decision, decide};
 pub use flows::Flows;
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
+pub use outside::Outside;
 #[doc(hidden)]
 pub use rehearsal::Rehearsal;
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
-pub use outside::Outside;
 pub use settle::{Process, Talk, World};
+pub use turns::turn_of;
+pub use veil::Veil;
 pub use verdicts::Send;
 
 use crate::act::{Aim, Hands, Host, HostPolicy};

@@ -41,7 +41,8 @@ impl Outside for Host {
     }
 
     fn text(&self, path: &Path) -> io::Result<String> {
-        String::from_utf8(read_plain(path, TEXT_MAX)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        String::from_utf8(read_plain(path, TEXT_MAX)?)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     fn note(&self, key: &str) -> Option<String> {

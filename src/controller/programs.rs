@@ -1,7 +1,7 @@
 //! The workloads of what runs to its end: scripts, checks, requests to models, notifications.
 
-use super::settle::{World, working_dir};
 use super::script;
+use super::settle::{World, working_dir};
 use crate::flow::{self, LlmStep, PollStep, Prompt, Requirement, Step};
 use crate::model::{EnvValue, Failure, Job, Owner, Span, StepRun, WorkloadSpec, WorkloadType, WorkloadUid};
 use crate::web::{ChatRequest, FORMAT, NotifyRequest};

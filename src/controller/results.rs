@@ -4,7 +4,7 @@
 
 use super::settle::World;
 use crate::flow::{self, Flow};
-use crate::model::{RunPhase, StepRun, Time};
+use crate::model::{Job, RunPhase, StepRun, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -30,26 +30,32 @@ struct Kept {
 }
 
 /// The run with the result of an equal one, if there is one that is young enough.
-pub(super) fn taken(flow: &Flow, run: &StepRun, world: &World<'_>) -> Option<StepRun> {
+pub(super) fn taken(flow: &Flow, job: &Job, run: &StepRun, world: &World<'_>) -> Option<StepRun> {
     let cache = flow.steps.get(&run.spec.step)?.cache.as_ref()?;
     if run.status.phase != RunPhase::Pending || !run.status.tries.is_empty() {
         return None;
     }
-    let key = flow::cache_key(flow, run)?;
+    let key = flow::cache_key(flow, job, run)?;
     let kept: Kept = serde_json::from_str(&world.outside.note(&format!("{PREFIX}{key}"))?).ok()?;
     if cache.ttl.is_some_and(|ttl| kept.at.after(ttl) <= world.now) {
         return None;
     }
-    Some(flow::from_cache(flow, run, &kept.run, &kept.outputs, world.now))
+    Some(flow::from_cache(run, &kept.run, &kept.outputs, world.now))
 }
 
 /// The note of a run that has just completed by its own work.
-pub(super) fn kept(flow: &Flow, before: Option<&StepRun>, run: &StepRun, now: Time) -> Option<(String, String)> {
+pub(super) fn kept(
+    flow: &Flow,
+    job: &Job,
+    before: Option<&StepRun>,
+    run: &StepRun,
+    now: Time,
+) -> Option<(String, String)> {
     let was_completed = before.is_some_and(|before| before.status.phase == RunPhase::Completed);
     if run.status.phase != RunPhase::Completed || was_completed || run.status.cached_from.is_some() {
         return None;
     }
-    let key = flow::cache_key(flow, run)?;
+    let key = flow::cache_key(flow, job, run)?;
     let kept = Kept { at: now, run: run.metadata.name.clone(), outputs: run.status.outputs.clone()? };
     let text = serde_json::to_string(&kept).ok().filter(|text| text.len() <= LARGEST_BYTES)?;
     Some((format!("{PREFIX}{key}"), text))

@@ -3,20 +3,21 @@
 
 use super::admit::Admission;
 use super::ends::{self, Workloads};
-use super::flows::{Flows, Known, Pending, Rest, file_of, note_pending, source_of, warning};
+use super::flows::{Flows, Known, Pending, Rest, file_of, hide, note_pending, source_of, warning};
 use super::outside::{self, Outside};
 use super::places::{Place, Places, place_of};
 use super::requirements::{self, Checks, Closed};
-use super::{results, speech};
+use super::{idle, results, speech};
 use crate::acp::TerminalWanted;
-use crate::flow::{self, Effect, Flow, Requirement};
+use crate::flow::{self, Effect, Flow, Requirement, Secrets, Sensitive};
 use crate::model::{
-    AnyObject, EnvValue, Event, Exit, Job, JobPhase, Kind, Meta, Observed, Outcome, RunPhase, Snapshot, StepRun, Time,
-    Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, EnvValue, Event, Exit, Failure, Job, JobPhase, Kind, Meta, Observed, Outcome, RunPhase, Snapshot,
+    StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds};
 use crate::store::Txn;
+use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +45,11 @@ pub enum Process {
 pub trait Talk {
     /// How a run's turn ended, if it did.
     fn outcome_of(&self, run: &StepRun) -> Option<Outcome>;
+
+    /// The flow that the agent of a run left behind, or what is wrong with it; none: it left none.
+    fn emitted_by(&self, _run: &StepRun) -> Option<Result<Value, Failure>> {
+        None
+    }
 
     /// The outcome of a program whose main process ended so.
     fn outcome_of_process(&self, what: Process, workload: &Workload, exit: &Exit) -> Outcome;
@@ -143,6 +149,11 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     for workload in admit(world, &mut live, &checks, new_uid) {
         txn = txn.put(AnyObject::Workload(workload));
     }
+    let idle = idle::find(world, world.desired.all_runs().chain(live.iter().flat_map(|next| next.runs.iter())));
+    wake_at = [wake_at, idle.due].into_iter().flatten().min();
+    for workload in idle.condemned {
+        txn = txn.put(AnyObject::Workload(workload));
+    }
     for next in live {
         txn = next.changes(txn, world.now);
     }
@@ -203,7 +214,8 @@ fn seated(live: &[JobNext<'_>], checks: &Checks<'_>) -> Places {
     checks.values().flatten().for_each(|_| places.seat(Place::Check));
     for next in live {
         for run in next.runs.iter().filter(|run| run.status.phase == RunPhase::Running) {
-            if let Some(place) = flow::task(&next.flow, run).and_then(|task| place_of(&task)) {
+            let task = flow::task(&next.flow, run).filter(|_| run.status.emitted.is_none());
+            if let Some(place) = task.and_then(|task| place_of(&task)) {
                 places.seat(place);
             }
         }
@@ -292,7 +304,7 @@ impl<'a> JobNext<'a> {
         }
         let due: Vec<usize> = self.due(world.now).map(|(_, at)| at).collect();
         for at in due {
-            if let Some(run) = results::taken(&self.flow, &self.runs[at], world) {
+            if let Some(run) = results::taken(&self.flow, &self.job, &self.runs[at], world) {
                 Arc::make_mut(&mut self.runs)[at] = run;
             }
         }
@@ -321,7 +333,7 @@ impl<'a> JobNext<'a> {
                 Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
             }
             if let Some(outcome) = ends::outcome_of(&self.flow, &self.runs[at], world, workloads) {
-                let finished = flow::finish(&self.flow, &self.runs[at], &outcome, world.now);
+                let finished = ends::finished(&self.flow, &self.runs[at], outcome, world);
                 Arc::make_mut(&mut self.runs)[at] = finished;
             }
         }
@@ -373,6 +385,11 @@ impl<'a> JobNext<'a> {
 
     /// What differs from what is stored.
     fn changes(self, mut txn: Txn, now: Time) -> Txn {
+        // Events outlive their job, and are logged: what is sensitive does not get into them.
+        let mut secrets = Secrets::default();
+        if let (false, Some(flow)) = (self.events.is_empty(), &self.job.status.flow) {
+            hide(&mut secrets, &Sensitive::of(flow), &self.job, self.runs.iter());
+        }
         let mut changed = false;
         if !Arc::ptr_eq(self.stored_job, &self.job) && *self.stored_job != self.job {
             txn = txn.put(AnyObject::Job(Arc::unwrap_or_clone(self.job)));
@@ -384,7 +401,7 @@ impl<'a> JobNext<'a> {
             for run in Arc::unwrap_or_clone(self.runs) {
                 let before = stored.get(run.metadata.name.as_str());
                 if before != Some(&&run) {
-                    if let Some((key, value)) = results::kept(&self.flow, before.copied(), &run, now) {
+                    if let Some((key, value)) = results::kept(&self.flow, self.stored_job, before.copied(), &run, now) {
                         txn = txn.meta(key, value);
                     }
                     txn = txn.put(AnyObject::StepRun(run));
@@ -395,7 +412,8 @@ impl<'a> JobNext<'a> {
         // An event without a change would be told again in each pass.
         if changed {
             for event in self.events {
-                txn = txn.event(event);
+                let message = secrets.mask_text(&event.message).into_owned();
+                txn = txn.event(Event { message, ..event });
             }
         }
         txn

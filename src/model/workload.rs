@@ -105,6 +105,9 @@ pub struct WorkloadSpec {
     /// For the handshake of an adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Span>,
+    /// An adapter that no run has used for so long is stopped; none: it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
     /// The most memory that its cgroup may hold, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_max_bytes: Option<u64>,

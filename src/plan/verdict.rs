@@ -91,7 +91,9 @@ fn let_go(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -> Option<Wan
             no(format!("run {name} is worked on by another workload"))
         }
         // Between two checks, or before the next try.
-        Some(run) if run.status.phase != RunPhase::Running => no(format!("run {name} is {}", run.status.phase.as_str())),
+        Some(run) if run.status.phase != RunPhase::Running => {
+            no(format!("run {name} is {}", run.status.phase.as_str()))
+        }
         Some(_) => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::objects::{self, Body};
 use super::{Api, ApiError, ApplyRequest, Reason};
+use crate::controller::Veil;
 use crate::model::{AnyObject, Diagnostic, JobState, Kind};
 use crate::store::Txn;
 use axum::Json;
@@ -39,7 +40,7 @@ fn cancel(api: &Api, name: &str) -> Result<Value, ApiError> {
     if let AnyObject::Job(job) = objects::stored(api, Kind::Job, name)?
         && (job.status.phase.is_terminal() || job.spec.state == JobState::Cancelled)
     {
-        return Ok(AnyObject::Job(job).to_json());
+        return Ok(Veil::new(&api.handle.store).object(&AnyObject::Job(job))?);
     }
     let with_event =
         || Txn::new().event(objects::event(Kind::Job, name, "CancelRequested", "a person asked for its end"));
@@ -57,7 +58,8 @@ async fn fulfil(api: Arc<Api>, name: String, outputs: Map<String, Value>) -> Res
     tokio::task::spawn_blocking(move || {
         (api.hooks.fulfil)(&name, outputs)?;
         api.ring();
-        objects::stored(&api, Kind::StepRun, &name).map(|run| run.to_json())
+        let run = objects::stored(&api, Kind::StepRun, &name)?;
+        Ok(Veil::new(&api.handle.store).object(&run)?)
     })
     .await?
 }
@@ -74,7 +76,9 @@ pub(super) async fn apply(State(api): State<Arc<Api>>, body: Body) -> Result<Jso
         let applied = (api.hooks.apply)(request).map_err(|found| refused(&file, &found))?;
         api.ring();
         let revision = api.handle.store.revision()?;
-        Ok(Json(objects::list_of(revision, applied.iter().map(AnyObject::to_json).collect())))
+        let veil = Veil::new(&api.handle.store);
+        let items = applied.iter().map(|object| veil.object(object)).collect::<Result<_, _>>()?;
+        Ok(Json(objects::list_of(revision, items)))
     })
     .await?
 }

@@ -6,6 +6,7 @@ mod babble;
 mod cases;
 mod chaos;
 mod directory;
+mod executors;
 mod garbage;
 mod large;
 mod letting_go;

@@ -3,9 +3,9 @@
 
 use crate::host::Said;
 use crate::sim::{It, Sim};
+use serde_json::Map;
 use std::collections::BTreeSet;
 use tenure::acp::TerminalWanted;
-use serde_json::Map;
 use tenure::controller::{Outside, Process, Talk, turn_of};
 use tenure::model::{
     Exit, Failure, Observed, Outcome, Reading, RunPhase, Snapshot, Stage, StepRun, Workload, WorkloadPhase,
@@ -147,6 +147,10 @@ impl Talk for Voices<'_> {
         let stdout = self.0.with(|it| it.host.files(&workload.uid()).and_then(|files| files.stdout.clone()));
         let result = match (exit.code, stdout) {
             (Some(0), _) if matches!(what, Process::Requirement | Process::Notification) => Ok(Map::new()),
+            // A check that finds too little waits.
+            (Some(0), Some(outputs)) if what == Process::Check && outputs["score"].as_i64() < Some(50) => {
+                Ok(Map::new())
+            }
             (Some(0), Some(outputs)) => Ok(outputs),
             (Some(0), None) => Err(Failure { reason: "OutputInvalid".into(), message: "there is no stdout".into() }),
             _ => Err(Failure { reason: "ExitStatus".into(), message: exit.to_string() }),

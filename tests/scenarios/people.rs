@@ -42,6 +42,12 @@ pub static FLOWS: LazyLock<Vec<Value>> = LazyLock::new(|| {
                "c": with(agent("solo"), json!({"inputs": {"y": "b.ok"}}))}),
         json!({"a": with(agent("solo"), json!({"exits": [{"name": "ask", "when": "outputs.score >= 60", "action": "escalate"}]})),
                "b": with(agent("pool"), json!({"after": ["a"]}))}),
+        json!({"a": {"executor": "poll", "check_command": "look", "interval_seconds": 1}, "b": with(agent("solo"), json!({"after": ["a"]}))}),
+        json!({"a": with(script(), json!({"decorators": [{"timeout": {"seconds": 2}}, {"retry": {"max_retries": 2}}]})),
+               "b": with(agent("pool"), json!({"after": ["a"], "decorators": [{"retry": {"max_retries": 1, "backoff": "exponential"}}]}))}),
+        json!({"a": {"executor": "mock_llm", "failure_rate": 0.3, "latency_range": [0.1, 2.0], "prompt": "?", "on_error": "continue"},
+               "b": with(script(), json!({"after_resolved": ["a"], "decorators": [
+                   {"notification": {"webhook_url": "http://127.0.0.1/"}}, {"fallback": {"fallback_ref": {"type": "script", "config": {"run": "work"}}}}]}))}),
     ];
     steps.into_iter().map(|steps| json!({"name": "f", "steps": steps})).collect()
 });
@@ -61,7 +67,11 @@ impl It {
         let policy = PolicySpec {
             protect: vec![PROTECTED.into()],
             lease: Span(std::time::Duration::from_millis(self.lease_ms.unsigned_abs())),
-            max_concurrent: if few { MaxConcurrent { agents: 2, scripts: 2, ..MaxConcurrent::default() } } else { MaxConcurrent::default() },
+            max_concurrent: if few {
+                MaxConcurrent { agents: 2, scripts: 2, ..MaxConcurrent::default() }
+            } else {
+                MaxConcurrent::default()
+            },
             ..PolicySpec::default()
         };
         let class = |name: &str, reuse| {

@@ -49,7 +49,7 @@ fn wanted(store: &Memory, row: &Workload) -> bool {
     let run_needs_it = row.spec.run.as_ref().is_none_or(|name| match store.get(Kind::StepRun, name) {
         Some(AnyObject::StepRun(run)) => {
             owners.iter().any(|job| job.uid() == run.spec.job_uid)
-                && !run.status.phase.is_final()
+                && run.status.phase == RunPhase::Running
                 && run.status.workload.as_ref() == Some(&uid)
         }
         _ => false,
@@ -83,7 +83,12 @@ impl It {
             }
             Some(row) => {
                 let owner = row.spec.owners.first().map(|owner| owner.uid.0.clone()).unwrap_or_default();
-                if let Some(run) = row.spec.run
+                // What is tried, or asked, again is begun again; each time by another workload.
+                let again = row.spec.run.as_ref().is_some_and(|run| match self.store.get(Kind::StepRun, run) {
+                    Some(AnyObject::StepRun(run)) => !run.status.tries.is_empty() || run.status.due_at.is_some(),
+                    _ => false,
+                });
+                if let (false, Some(run)) = (again, row.spec.run)
                     && !self.books.runs_started.insert((owner, run.clone()))
                 {
                     self.broken(format!("run {run} is started twice"));
@@ -299,8 +304,9 @@ impl It {
             self.broken(format!("{name} was {:?}, and is {:?}: its outcome is applied twice", was.phase, is.phase));
         }
         if was.phase != RunPhase::Running && is.phase == RunPhase::Running {
-            let row = is.workload.as_ref().and_then(|uid| row_of(&self.store, uid));
-            if row.is_none_or(|row| row.status.phase == WorkloadPhase::Stopped) {
+            // A mock needs nobody.
+            let row = is.workload.as_ref().map(|uid| row_of(&self.store, uid));
+            if row.is_some_and(|row| row.is_none_or(|row| row.status.phase == WorkloadPhase::Stopped)) {
                 self.broken(format!("{name} runs, and its workload has no row"));
             }
         }
@@ -421,7 +427,9 @@ impl It {
             let (name, phase) = (&run.metadata.name, run.status.phase);
             let running = |uid: &WorkloadUid| alive(uid) && !self.is_silent(uid);
             match phase {
-                RunPhase::Running if !run.status.workload.as_ref().is_some_and(running) => {
+                RunPhase::Running
+                    if run.status.workload.as_ref().map_or(run.status.due_at.is_none(), |uid| !running(uid)) =>
+                {
                     wrong.push(format!("{name} is Running, and nothing works on it"));
                 }
                 RunPhase::Pending if !self.is_full() && !self.is_held(run) => {
