@@ -437,13 +437,14 @@ impl Replay {
         let failed = |reason: &str, message: String| {
             At::Ended(Cow::Owned(Ended::Failed(Failure { reason: reason.to_owned(), message })))
         };
+        // The first two whatever becomes of the conversation: an end is an end.
+        if self.has_asked("close", &turn.run) {
+            return failed("AgentCancelled", "its session was closed before it was asked".to_owned());
+        }
+        if self.wants_a_fork_in_vain(turn) {
+            return At::Ended(Cow::Owned(Ended::Failed(fork_unsupported())));
+        }
         match (self.seat(turn), &turn.model) {
-            (Seat::None | Seat::Leaving, _) if self.has_asked("close", &turn.run) => {
-                failed("AgentCancelled", "its session was closed before it was asked".to_owned())
-            }
-            (Seat::None, _) if self.wants_a_fork_in_vain(turn) => {
-                At::Ended(Cow::Owned(Ended::Failed(fork_unsupported())))
-            }
             (Seat::Open(Opened { model_option: None, .. }), Some(model)) => failed(
                 "ModelUnavailable",
                 format!("the agent offers no choice of a model, and the step wants `{model}`"),

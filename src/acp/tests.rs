@@ -1,5 +1,6 @@
 //! Conversations: with a scripted agent that plays on the files, and with the real adapter.
 
+mod conversations;
 mod real;
 mod scripted;
 mod storm;

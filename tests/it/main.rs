@@ -5,6 +5,7 @@
 mod babble;
 mod cases;
 mod chaos;
+mod conversation;
 mod directory;
 mod executors;
 mod garbage;
@@ -15,3 +16,6 @@ mod manners;
 mod never;
 mod reaping;
 mod support;
+
+#[path = "../support/pump.rs"]
+mod pump;

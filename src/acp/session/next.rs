@@ -131,20 +131,20 @@ impl Replay {
         (!self.asked.contains(&id)).then_some(message)
     }
 
-    /// The session that a turn should go on with, if the agent can do that, and has not failed to.
+    /// The session that a turn should go on with, if the agent can do that, and has not been asked to.
     fn resumable<'a>(&self, turn: &'a Turn) -> Option<&'a str> {
-        let capabilities = self.capabilities()?;
-        let can = capabilities.load_session || capabilities.session_capabilities.resume.is_some();
         let session = turn.conversation.as_ref()?.resume.as_deref()?;
-        (can && !self.has_asked("resume", &turn.run)).then_some(session)
+        (self.can_resume() && !self.has_asked("resume", &turn.run)).then_some(session)
     }
 
-    /// Whether a turn without a session could only have the fork that the agent can not make.
+    /// Whether only a fork would do for a turn, and the agent can not make one.
     pub(super) fn wants_a_fork_in_vain(&self, turn: &Turn) -> bool {
+        let Some(Conversation { fork_of: Some(_), resume, .. }) = &turn.conversation else { return false };
         let can = |capabilities: &AgentCapabilities| capabilities.session_capabilities.fork.is_some();
-        matches!(turn.conversation, Some(Conversation { fork_of: Some(_), .. }))
-            && self.capabilities().is_some_and(|capabilities| !can(capabilities))
-            && self.resumable(turn).is_none()
+        let id = format!("resume/{}", turn.run);
+        let was_resumed = self.sessions.get(&turn.run).is_some_and(|session| session.opened.is_some());
+        let may_resume = resume.is_some() && self.can_resume() && (was_resumed || !self.settled.contains(&id));
+        !may_resume && self.capabilities().is_some_and(|capabilities| !can(capabilities))
     }
 
     /// Whether the agent has something to answer in a session. One turn at a time: what was asked later proves the rest answered.
@@ -188,6 +188,11 @@ impl Replay {
 
     fn capabilities(&self) -> Option<&AgentCapabilities> {
         self.handshake.as_ref()?.as_ref().ok()
+    }
+
+    fn can_resume(&self) -> bool {
+        let can = |it: &AgentCapabilities| it.load_session || it.session_capabilities.resume.is_some();
+        self.capabilities().is_some_and(can)
     }
 
     fn can_close(&self) -> bool {

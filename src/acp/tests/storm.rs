@@ -3,7 +3,7 @@
 use super::*;
 use crate::acp::message::Line;
 use crate::acp::session::Replay;
-use crate::acp::spawn_driver;
+use crate::acp::{Conversation, spawn_driver};
 use std::collections::BTreeMap;
 
 /// An agent that answers line by line, and asks for permission, a file, and a terminal in between.
@@ -13,6 +13,8 @@ struct Agent {
     to_say: std::collections::VecDeque<Value>,
     questions: i64,
     prompts: BTreeMap<i64, Value>,
+    /// What each session has cost in all.
+    costs: BTreeMap<String, f64>,
 }
 
 impl Agent {
@@ -34,12 +36,20 @@ impl Agent {
         let answer = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
         match line["method"].as_str() {
             Some("initialize") => {
-                let capabilities = json!({"sessionCapabilities": {"close": {}}});
+                let capabilities = json!({"loadSession": true, "sessionCapabilities": {"close": {}, "fork": {}}});
                 self.to_say.push_back(answer(json!({"protocolVersion": 1, "agentCapabilities": capabilities})));
             }
-            Some("session/new") => {
-                let name = id.as_str().unwrap().replace("session/", "s-");
+            Some("session/new" | "session/fork") => {
+                let name = id.as_str().unwrap().replace('/', "-");
                 self.to_say.push_back(answer(json!({"sessionId": name})));
+            }
+            Some("session/load") if session == "lost" => {
+                self.to_say.push_back(json!({"id": id, "error": {"code": -32002, "message": "no such session"}}));
+            }
+            Some("session/load") => {
+                self.chunk(&session, "said before");
+                self.cost(&session, 5.0);
+                self.to_say.push_back(answer(json!({})));
             }
             Some("session/prompt") => {
                 let first = self.questions + 1;
@@ -52,6 +62,7 @@ impl Agent {
                 self.ask("terminal/create", json!({"sessionId": session, "command": "true"}));
                 self.ask("no/such_method", json!({}));
                 self.chunk(&session, "two");
+                self.cost(&session, 0.25);
                 self.prompts.insert(first + 2, id.clone());
             }
             Some("session/close") => self.to_say.push_back(answer(json!({}))),
@@ -66,6 +77,15 @@ impl Agent {
         }
     }
 
+    fn cost(&mut self, session: &Value, usd: f64) {
+        let sum = self.costs.entry(session.to_string()).or_default();
+        *sum += usd;
+        let cost = json!({"amount": *sum, "currency": "USD"});
+        let update = json!({"sessionUpdate": "usage_update", "used": 1, "size": 2, "cost": cost});
+        let params = json!({"sessionId": session, "update": update});
+        self.to_say.push_back(json!({"jsonrpc": "2.0", "method": "session/update", "params": params}));
+    }
+
     fn chunk(&mut self, session: &Value, text: &str) {
         let update = json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}});
         let params = json!({"sessionId": session, "update": update});
@@ -78,12 +98,30 @@ impl Agent {
     }
 }
 
+/// Sessions of their own, one that is shared, one that goes on, one that can not, and a fork that is shared.
+const RUNS: [&str; 9] =
+    ["j.a.1", "j.b.1", "j.shared-1.1", "j.c.1", "j.shared-2.1", "j.shared-3.1", "j.old.1", "j.lost.1", "j.fork.1"];
+
 fn turns(world: &World) -> Vec<Turn> {
-    ["j.a.1", "j.b.1", "j.c.1"].map(|run| world.turn(run)).to_vec()
+    let conversation = |key: &str, resume: Option<&str>, fork_of: Option<&str>| {
+        let [resume, fork_of] = [resume, fork_of].map(|session| session.map(str::to_owned));
+        Some(Conversation { key: key.to_owned(), resume, fork_of })
+    };
+    let turn = |run: &str| {
+        let conversation = match run {
+            "j.old.1" => conversation("old", Some("old"), None),
+            "j.lost.1" => conversation("lost", Some("lost"), None),
+            "j.fork.1" => conversation("fork", None, Some("any")),
+            run if run.contains("shared") => conversation("shared", None, None),
+            _ => None,
+        };
+        Turn { conversation, ..world.turn(run) }
+    };
+    RUNS.map(turn).to_vec()
 }
 
 fn all_done(progress: &Progress) -> bool {
-    progress.turns.len() == 3 && progress.turns.values().all(|state| matches!(state, TurnState::Done(_)))
+    progress.turns.len() == RUNS.len() && progress.turns.values().all(|state| matches!(state, TurnState::Done(_)))
 }
 
 /// No id was asked, and no question of the agent answered, twice.
@@ -127,12 +165,23 @@ async fn a_driver_that_dies_between_any_two_lines_asks_each_prompt_once() {
     };
     assert!(drivers > 30, "only {drivers} drivers");
     assert_said_once(&world);
-    for run in ["j.a.1", "j.b.1", "j.c.1"] {
-        assert_eq!(result(&done(&progress, run).unwrap()), json!({"result": "one two"}), "{run}");
+    for run in RUNS {
+        let outcome = done(&progress, run).unwrap();
+        assert_eq!(result(&outcome), json!({"result": "one two"}), "{run}");
+        assert_eq!(outcome.cost_usd, Some(0.25), "{run}");
+        let session = match run {
+            "j.old.1" => "old".to_owned(),
+            "j.fork.1" => "fork-j.fork.1".to_owned(),
+            run if run.contains("shared") => "session-j.shared-1.1".to_owned(),
+            run => format!("session-{run}"),
+        };
+        assert_eq!(outcome.session.as_deref(), Some(session.as_str()), "{run}");
         let prompts = world.sent().iter().filter(|line| line["id"] == format!("prompt/{run}")).count();
         assert_eq!(prompts, 1, "{run}");
     }
-    assert_eq!(progress.terminals.len(), 3);
+    assert_eq!(progress.terminals.len(), RUNS.len());
+    let runs: std::collections::BTreeSet<_> = progress.terminals.iter().filter_map(|it| it.run.as_deref()).collect();
+    assert_eq!(runs, RUNS.into());
     drop(wants);
 }
 

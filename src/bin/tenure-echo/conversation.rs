@@ -1,6 +1,7 @@
 //! JSON-RPC on stdio: one message a line, prompts on threads of their own.
 
 use crate::manners::Manners;
+use crate::memory::Memory;
 use crate::script::{self, Ended};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -19,12 +20,28 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) cwd: PathBuf,
+    /// The prompts of its earlier turns.
+    pub(crate) earlier: Vec<String>,
+    /// What its earlier turns cost. Here it starts at nothing: who goes on with a session does not know.
+    cost_usd: Arc<Mutex<f64>>,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Session {
+    fn new(id: &str, params: &Value, earlier: Vec<String>) -> Session {
+        let cwd = params["cwd"].as_str().map(PathBuf::from).unwrap_or_default();
+        Session { id: id.to_owned(), cwd, earlier, cost_usd: Arc::default(), cancelled: Arc::default() }
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// What the session has cost once this turn costs so much more.
+    pub(crate) fn spend(&self, usd: f64) -> f64 {
+        let mut sum = lock(&self.cost_usd);
+        *sum += usd;
+        *sum
     }
 }
 
@@ -32,6 +49,7 @@ impl Session {
 #[derive(Clone)]
 pub(crate) struct Conversation {
     manners: Manners,
+    memory: Memory,
     shared: Arc<Shared>,
 }
 
@@ -55,7 +73,7 @@ fn write(message: &Value) {
 
 impl Conversation {
     pub(crate) fn new(manners: Manners) -> Conversation {
-        Conversation { manners, shared: Arc::default() }
+        Conversation { manners, memory: Memory::of_environment(), shared: Arc::default() }
     }
 
     /// Until end-of-file.
@@ -83,25 +101,34 @@ impl Conversation {
         match method {
             "initialize" if self.manners.no_handshake => {}
             "initialize" if self.manners.fail_handshake => error(&id, -32603, "initialize: not in the mood"),
-            "initialize" => result(
-                &id,
-                &json!({
-                    "protocolVersion": 1,
-                    "agentCapabilities": {"loadSession": false, "sessionCapabilities": {"close": {}}},
-                    "agentInfo": {"name": "tenure-echo", "version": env!("CARGO_PKG_VERSION")},
-                    "authMethods": [],
-                }),
-            ),
-            "session/new" => {
-                let number = self.shared.next.fetch_add(1, Ordering::SeqCst);
-                let session = Session {
-                    id: format!("echo-{}-{number}", std::process::id()),
-                    cwd: params["cwd"].as_str().map(PathBuf::from).unwrap_or_default(),
-                    cancelled: Arc::default(),
-                };
-                result(&id, &json!({"sessionId": session.id}));
-                lock(&self.shared.sessions).insert(session.id.clone(), session);
+            "initialize" => {
+                let mut sessions = json!({"close": {}});
+                if !self.manners.no_fork {
+                    sessions["fork"] = json!({});
+                }
+                if self.memory.is_there() {
+                    sessions["resume"] = json!({});
+                }
+                let capabilities = json!({"loadSession": self.memory.is_there(), "sessionCapabilities": sessions});
+                result(
+                    &id,
+                    &json!({
+                        "protocolVersion": 1,
+                        "agentCapabilities": capabilities,
+                        "agentInfo": {"name": "tenure-echo", "version": env!("CARGO_PKG_VERSION")},
+                        "authMethods": [],
+                    }),
+                );
             }
+            "session/new" => self.begin(&id, params, Vec::new()),
+            "session/fork" if !self.manners.no_fork => match self.prompts_of(params) {
+                Some(prompts) => self.begin(&id, params, prompts),
+                None => error(&id, -32002, "there is no such session"),
+            },
+            "session/load" | "session/resume" if self.memory.is_there() => match self.prompts_of(params) {
+                Some(prompts) => self.go_on(method, &id, params, prompts),
+                None => error(&id, -32002, "there is no such session"),
+            },
             "session/prompt" => self.prompt(id, params),
             "session/close" => {
                 self.cancel(params);
@@ -110,6 +137,42 @@ impl Conversation {
             }
             other => error(&id, -32601, &format!("there is no method {other}")),
         }
+    }
+
+    fn begin(&self, id: &Value, params: &Value, earlier: Vec<String>) {
+        let name = loop {
+            let number = self.shared.next.fetch_add(1, Ordering::SeqCst);
+            let name = format!("echo-{}-{number}", std::process::id());
+            // An earlier agent may have had the same process id.
+            if self.memory.recall(&name).is_none() {
+                break name;
+            }
+        };
+        self.memory.keep(&name, &earlier);
+        lock(&self.shared.sessions).insert(name.clone(), Session::new(&name, params, earlier));
+        result(id, &json!({"sessionId": name}));
+    }
+
+    /// A session of another agent, perhaps; one that is loaded tells its history first.
+    fn go_on(&self, method: &str, id: &Value, params: &Value, earlier: Vec<String>) {
+        let name = params["sessionId"].as_str().unwrap_or_default();
+        let session = Session::new(name, params, earlier);
+        if method == "session/load" {
+            for prompt in &session.earlier {
+                for kind in ["user_message_chunk", "agent_message_chunk"] {
+                    let content = json!({"type": "text", "text": prompt});
+                    self.update(&session, &json!({"sessionUpdate": kind, "content": content}));
+                }
+            }
+        }
+        lock(&self.shared.sessions).insert(name.to_owned(), session);
+        result(id, &json!({}));
+    }
+
+    /// What was asked in a session that is open here, or remembered.
+    fn prompts_of(&self, params: &Value) -> Option<Vec<String>> {
+        let open = self.session(params).map(|session| session.earlier);
+        open.or_else(|| self.memory.recall(params["sessionId"].as_str()?))
     }
 
     fn session(&self, params: &Value) -> Option<Session> {
@@ -126,12 +189,15 @@ impl Conversation {
         let Some(mut session) = self.session(params) else {
             return error(&id, -32602, "there is no such session");
         };
-        // A flag of its own: clearing the old one could undo a cancellation that the previous turn has yet to notice.
-        session.cancelled = Arc::default();
-        lock(&self.shared.sessions).insert(session.id.clone(), session.clone());
         let blocks = params["prompt"].as_array().cloned().unwrap_or_default();
         let text: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
         let text = text.join("\n");
+        // A flag of its own: clearing the old one could undo a cancellation that the previous turn has yet to notice.
+        session.cancelled = Arc::default();
+        let mut next = session.clone();
+        next.earlier.push(text.clone());
+        self.memory.keep(&next.id, &next.earlier);
+        lock(&self.shared.sessions).insert(next.id.clone(), next);
         let conversation = self.clone();
         std::thread::spawn(move || match script::follow(&conversation, &session, &text) {
             Ended::Turn => {

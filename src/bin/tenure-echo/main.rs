@@ -3,6 +3,7 @@
 
 mod conversation;
 mod manners;
+mod memory;
 mod script;
 
 use conversation::Conversation;
@@ -25,7 +26,8 @@ It echoes each prompt, unless lines of the prompt are directives, which it follo
   @read PATH            read a file through the client; say what is in it
   @put PATH TEXT        write a file through the client
   @terminal COMMAND     run a command through the client; say what it printed
-  @cost 0.25            report this cost (USD)
+  @cost 0.25            cost this much (USD); the sum of the session is reported
+  @recall               say what was asked in this session before, a line each
   @fail MESSAGE         answer with an error
   @die                  exit with status 1 in mid-prompt
   @spawn-grandchild     start a child that stays
@@ -37,9 +39,13 @@ Options:
   --ignore-eof          stay when stdin ends
   --no-handshake        never answer `initialize`
   --fail-handshake      answer it with an error
+  --no-fork             offer no forks of sessions
   --grandchild, --escaper, --bare-escaper
                         start such a process at once
   --slow-exit 200ms     take that long to exit
+
+Environment:
+  TENURE_ECHO_MEMORY    remember sessions in this directory, and offer to go on with them
 ";
 
 fn main() -> ExitCode {

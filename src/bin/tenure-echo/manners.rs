@@ -15,6 +15,7 @@ pub(crate) struct Manners {
     ignore_eof: bool,
     pub(crate) no_handshake: bool,
     pub(crate) fail_handshake: bool,
+    pub(crate) no_fork: bool,
     children: Vec<Child>,
     slow_exit: Duration,
 }
@@ -37,6 +38,7 @@ impl Manners {
                 "--ignore-eof" => manners.ignore_eof = true,
                 "--no-handshake" => manners.no_handshake = true,
                 "--fail-handshake" => manners.fail_handshake = true,
+                "--no-fork" => manners.no_fork = true,
                 "--grandchild" => manners.children.push(Child::Grandchild),
                 "--escaper" => manners.children.push(Child::Escaper),
                 "--bare-escaper" => manners.children.push(Child::BareEscaper),

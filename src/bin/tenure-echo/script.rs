@@ -98,7 +98,14 @@ impl TurnOf<'_> {
                 self.say("ok\n");
             }
             "@terminal" => self.terminal(rest)?,
-            "@cost" => self.usage(Some(rest.parse().map_err(|error| format!("`{rest}`: {error}"))?)),
+            "@cost" => {
+                let cost = rest.parse().map_err(|error| format!("`{rest}`: {error}"))?;
+                self.usage(Some(self.session.spend(cost)));
+            }
+            "@recall" => {
+                let earlier = self.session.earlier.iter().map(|prompt| format!("{}\n", prompt.replace('\n', " ")));
+                self.say(&earlier.collect::<String>());
+            }
             "@fail" => return Err(Stop::Ended(Ended::Failed(rest.to_owned()))),
             "@die" => std::process::exit(1),
             "@spawn-grandchild" => Child::Grandchild.start()?,
