@@ -1,6 +1,7 @@
 //! Adapters that nobody has used for as long as their class allows: they are let go.
 
 use super::settle::World;
+use super::speech;
 use crate::model::{Cause, RunPhase, StepRun, Time, Workload, WorkloadPhase, WorkloadUid};
 use std::collections::HashMap;
 
@@ -18,7 +19,8 @@ pub(super) fn find<'r>(world: &World<'_>, runs: impl Iterator<Item = &'r StepRun
     let mut idle = Idle::default();
     let may_idle = |row: &Workload| {
         let running = row.status.phase == WorkloadPhase::Running && row.status.stage.is_none();
-        running && row.status.cause.is_none()
+        // One that cannot be talked with is condemned for that.
+        running && row.status.cause.is_none() && speech::verdict(world.talk, &row.uid()).is_none()
     };
     let rows = world.desired.workloads.iter().filter(|(_, row)| row.spec.idle_timeout.is_some() && may_idle(row));
     let rows: Vec<_> = rows.collect();

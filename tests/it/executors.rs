@@ -326,7 +326,8 @@ fn steps_share_a_conversation_go_on_in_it_and_fork_it() {
 fn an_agent_may_leave_a_flow_behind_and_one_that_makes_no_sense_fails_its_run() {
     let world = World::new();
     agent(&world, &json!({}));
-    let left = |text: &str| talk(&format!("@write $STEPWISE_EMIT_FLOW_FILE {text}\n@say done"), &json!({"emit_flow": true}));
+    let left =
+        |text: &str| talk(&format!("@write $STEPWISE_EMIT_FLOW_FILE {text}\n@say done"), &json!({"emit_flow": true}));
     start_steps(&world, "e", &json!({"a": left("{\"steps\": {\"w\": {\"run\": 7}}}")}));
     world.wait_job("e", "Failed");
     let run = run(&world, "e", "a");

@@ -157,12 +157,16 @@ pub fn settle(flow: &Flow, job: &mut Job, runs: &mut Vec<StepRun>, now: Time) ->
 /// When [`advance`] has something to do by time alone, or a run may go on: the job's deadline, the longest that a run or a try of it
 /// may take, the answer of a mock, the next try of a retry, the next check of a poll; for a terminal job, when it may be deleted
 /// (`ttlAfterFinished`). May lie in the past. None: time changes nothing.
-pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], _now: Time) -> Option<Time> {
+pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Option<Time> {
     if job.status.phase.is_terminal() {
         return Some(job.status.finished_at?.after(job.spec.ttl_after_finished?.0));
     }
     let of_runs = runs.iter().filter(|run| !run.status.phase.is_final());
-    of_runs.flat_map(|run| [overdue_at(flow, run), wrapped_until(flow, run), due_at(flow, run)]).flatten().chain(deadline(job, &job.status)).min()
+    of_runs
+        .flat_map(|run| [overdue_at(flow, run), wrapped_until(flow, run), due_at(flow, run, now)])
+        .flatten()
+        .chain(deadline(job, &job.status))
+        .min()
 }
 
 /// When a job must have ended.
@@ -189,9 +193,10 @@ fn wrapped_until(flow: &Flow, run: &StepRun) -> Option<Time> {
 }
 
 /// When a run can go on: a try, a check, the answer of a mock.
-fn due_at(flow: &Flow, run: &StepRun) -> Option<Time> {
+fn due_at(flow: &Flow, run: &StepRun, now: Time) -> Option<Time> {
     match (run.status.phase, task(flow, run)?) {
-        (RunPhase::Pending | RunPhase::Suspended, _) => run.status.due_at,
+        // What is due already waits for a place, or for a person to let its job go on: not for the time.
+        (RunPhase::Pending | RunPhase::Suspended, _) => run.status.due_at.filter(|due| *due > now),
         (RunPhase::Running, Task::Work(Executor::Mock(_))) => run.status.due_at,
         _ => None,
     }
