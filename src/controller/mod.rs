@@ -8,7 +8,9 @@ mod adapters;
 mod admit;
 mod classes;
 mod decide;
+mod dependencies;
 mod directory;
+mod family;
 mod handle;
 mod listing;
 mod load;
@@ -18,7 +20,9 @@ mod rehearsal;
 mod requests;
 mod script;
 mod settle;
+mod shelf;
 mod speech;
+mod subjobs;
 mod tidy;
 mod verdicts;
 mod wake;
@@ -32,6 +36,7 @@ pub use load::{Loaded, load, load_text};
 pub use rehearsal::Rehearsal;
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
 pub use settle::{Flows, Talk, World};
+pub use shelf::{FlowFile, Shelf};
 pub use verdicts::Send;
 
 use crate::act::{Aim, Hands, Host, HostPolicy};
@@ -303,6 +308,7 @@ impl Controller {
             state_dir: &self.options.state,
             exe: &self.host.exe,
             ended: &ended,
+            shelf: &shelf::OnDisk(&*self.store),
             now,
         };
         let mut new_uid = || uuid::Uuid::now_v7().to_string();

@@ -3,6 +3,7 @@
 
 use super::adapters::Adapters;
 use super::settle::{Flows, World};
+use super::shelf::OnDisk;
 use super::{Decision, PassError, decide, tidy};
 use crate::model::{Observed, Reading, Time};
 use crate::os::{self, StateDir};
@@ -62,6 +63,7 @@ impl Rehearsal {
             state_dir: &self.state_dir,
             exe: Path::new("tenure"),
             ended: &BTreeSet::new(),
+            shelf: &OnDisk(&*self.store),
             now,
         };
         let mut new_uid = || uuid::Uuid::now_v7().to_string();

@@ -2,11 +2,15 @@
 //! is one transaction: an outcome and what follows from it are never apart.
 
 use super::admit::Admission;
+use super::dependencies::{self, Before, Dependencies};
+use super::family::Family;
+use super::shelf::Shelf;
+use super::subjobs::{self, Making};
 use super::speech;
 use crate::acp::TerminalWanted;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
+    AnyObject, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobState, JobUid, Kind, Meta, Observed, Outcome,
     RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
@@ -37,15 +41,17 @@ struct Known {
 struct Rest {
     job: Arc<Job>,
     runs: Arc<Vec<StepRun>>,
+    /// What was wanted of it.
+    wanted: JobState,
     /// From then on the time alone asks for something.
     due: Option<Time>,
 }
 
 impl Rest {
     /// Whether this is that state still, and its time has not come.
-    fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, now: Time) -> bool {
+    fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, wanted: JobState, now: Time) -> bool {
         let same_runs = Arc::ptr_eq(&self.runs, runs) || (self.runs.is_empty() && runs.is_empty());
-        Arc::ptr_eq(&self.job, job) && same_runs && self.due.is_none_or(|due| now < due)
+        Arc::ptr_eq(&self.job, job) && same_runs && self.wanted == wanted && self.due.is_none_or(|due| now < due)
     }
 }
 
@@ -100,6 +106,8 @@ pub struct World<'a> {
     pub exe: &'a Path,
     /// Terminals that have been stopped: workloads that are no longer active.
     pub ended: &'a BTreeSet<WorkloadUid>,
+    /// What is asked for by name.
+    pub shelf: &'a dyn Shelf,
     /// The time.
     pub now: Time,
 }
@@ -127,21 +135,36 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     }
     let workloads = workloads(world);
     for (uid, job, stored_runs) in world.desired.jobs_with_runs() {
-        let flow = match flow_of(uid, job, world.desired, flows) {
-            Ok(flow) => flow,
-            Err(pending) => {
-                txn = note_pending(txn, job, pending, world.now);
-                continue;
-            }
-        };
-        let runs = stored_runs.cloned().unwrap_or_default();
-        let mut next = JobNext { stored_job: job, stored_runs, job: job.clone(), runs, events: Vec::new(), flow };
-        next.pin_flow(world.desired);
-        next.take_outcomes(world, &workloads);
-        let due = next.go_on(flows.by_job.get_mut(uid), world.now);
-        wake_at = [wake_at, due].into_iter().flatten().min();
-        live.push(next);
+        live.push(JobNext::new(uid, job, stored_runs));
     }
+    let family = Family::of(&live);
+    let dependencies = Dependencies::of(world.desired.jobs.values(), world.shelf);
+    let mut order = family.children_first();
+    for &at in &order {
+        let wanted = family.wanted(&live, at);
+        let next = &mut live[at];
+        let before = if dependencies::waits(&next.job) { Some(dependencies.before(&next.job)) } else { None };
+        if next.is_at_rest() {
+            continue;
+        }
+        if let Err(pending) = next.find_flow(world.desired, flows) {
+            next.wait(pending, world.now);
+            continue;
+        }
+        next.take_outcomes(world, &workloads);
+        for (place, outcome) in subjobs::outcomes(&live, &family, at) {
+            live[at].finish(place, &outcome, world.now);
+        }
+        let next = &mut live[at];
+        if before.is_some_and(|before| !next.follow(before, world.now)) {
+            continue;
+        }
+        let due = next.go_on(flows.by_job.get_mut(next.uid), wanted, world.now);
+        wake_at = [wake_at, due].into_iter().flatten().min();
+        subjobs::tell_of_escalation(&mut live, &family, at);
+    }
+    order.reverse();
+    subjobs::end_with_their_parents(&mut live, &family, &order, world.now);
     // Fair: what has waited longest is admitted first, whichever job it belongs to.
     let mut waiting: Vec<(Time, usize, usize)> = Vec::new();
     for (j, next) in live.iter().enumerate().filter(|(_, next)| next.job.status.phase == JobPhase::Running) {
@@ -151,9 +174,22 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     }
     waiting.sort_unstable();
     for (_, j, r) in waiting {
-        if let Some(next) = live.get_mut(j) {
-            admission.admit(&next.flow, &next.job, &mut next.runs, r);
+        let Some((next, flow)) = live.get_mut(j).and_then(|next| Some((next.flow.clone()?, next))).map(|(f, n)| (n, f))
+        else {
+            continue;
+        };
+        match subjobs::sub_flow_of(&flow, &next.runs[r]) {
+            Some(_) => next.begin_sub_flow(r, world.now),
+            None => admission.admit(&flow, &next.job, &mut next.runs, r),
         }
+    }
+    let mut making = Making::new(world, &family);
+    for &at in &order {
+        making.bring_up(&mut live, at);
+    }
+    wake_at = [wake_at, making.wake_at].into_iter().flatten().min();
+    for job in making.jobs {
+        txn = txn.put(AnyObject::Job(job));
     }
     for next in live {
         txn = next.changes(txn);
@@ -218,16 +254,116 @@ fn terminals(world: &World<'_>) -> Vec<Workload> {
 }
 
 /// A job under way through one pass: what is stored, until something about it changes.
-struct JobNext<'a> {
+pub(super) struct JobNext<'a> {
+    pub(super) uid: &'a JobUid,
     stored_job: &'a Arc<Job>,
     stored_runs: Option<&'a Arc<Vec<StepRun>>>,
-    job: Arc<Job>,
-    runs: Arc<Vec<StepRun>>,
-    events: Vec<Event>,
-    flow: Arc<Flow>,
+    pub(super) job: Arc<Job>,
+    pub(super) runs: Arc<Vec<StepRun>>,
+    pub(super) events: Vec<Event>,
+    /// None: there is none (yet), or it is not needed any more.
+    pub(super) flow: Option<Arc<Flow>>,
 }
 
-impl JobNext<'_> {
+impl<'a> JobNext<'a> {
+    fn new(uid: &'a JobUid, job: &'a Arc<Job>, runs: Option<&'a Arc<Vec<StepRun>>>) -> JobNext<'a> {
+        JobNext {
+            uid,
+            stored_job: job,
+            stored_runs: runs,
+            job: job.clone(),
+            runs: runs.cloned().unwrap_or_default(),
+            events: Vec::new(),
+            flow: None,
+        }
+    }
+
+    /// The directory that relative paths in its flow are relative to.
+    pub(super) fn flow_dir(&self) -> Option<&str> {
+        self.job.status.flow_dir.as_deref()
+    }
+
+    /// Whether nothing more comes of it: it is here for what refers to it.
+    fn is_at_rest(&self) -> bool {
+        self.job.is_over() && self.runs.iter().all(|run| run.status.phase.is_final())
+    }
+
+    fn find_flow(&mut self, desired: &Snapshot, flows: &mut Flows) -> Result<(), Pending> {
+        self.flow = Some(flow_of(self.uid, &self.job, desired, flows)?);
+        self.pin_flow(desired);
+        Ok(())
+    }
+
+    /// Makes the run at this place what the outcome makes of it.
+    fn finish(&mut self, place: usize, outcome: &Outcome, now: Time) {
+        let Some(flow) = &self.flow else { return };
+        if let Some(run) = Arc::make_mut(&mut self.runs).get_mut(place) {
+            *run = flow::finish(flow, run, outcome, now);
+        }
+    }
+
+    /// Follows what the jobs before this one mean for it. False: it does not begin now.
+    fn follow(&mut self, before: Before, now: Time) -> bool {
+        // Who is to end, ends; whoever it waits for.
+        let is_to_end = self.job.spec.state == JobState::Cancelled || self.job.metadata.deletion_timestamp.is_some();
+        match before {
+            _ if is_to_end => true,
+            Before::Done(values) => {
+                if values.iter().any(|(name, value)| self.job.status.vars.get(name) != Some(value)) {
+                    Arc::make_mut(&mut self.job).status.vars.extend(values);
+                }
+                true
+            }
+            Before::Wait(reason, message, seen) => {
+                dependencies::note_seen(&mut self.job, &seen, now);
+                self.wait(Pending { reason, message }, now);
+                false
+            }
+            Before::Fail(reason, message) => {
+                let status = &mut Arc::make_mut(&mut self.job).status;
+                status.phase = JobPhase::Failed;
+                status.reason = Some(reason.to_owned());
+                status.message = Some(message.clone());
+                status.finished_at = Some(now);
+                self.tell("JobFailed", format!("{reason}: {message}"), now);
+                false
+            }
+        }
+    }
+
+    fn tell(&mut self, reason: &str, message: String, now: Time) {
+        self.events.push(Event {
+            id: 0,
+            time: now,
+            kind: Kind::Job,
+            name: self.job.metadata.name.clone(),
+            r#type: EventType::Warning,
+            reason: reason.to_owned(),
+            message,
+            details: Value::Null,
+        });
+    }
+
+    /// Notes why the job can not begin.
+    fn wait(&mut self, pending: Pending, now: Time) {
+        let status = &self.job.status;
+        let told = status.reason.as_deref() == Some(pending.reason) && status.message.as_ref() == Some(&pending.message);
+        if told || status.phase.is_terminal() {
+            return;
+        }
+        let job = Arc::make_mut(&mut self.job);
+        // A job that nobody wants to run any more needs no flow for that.
+        if job.spec.state == JobState::Cancelled {
+            job.status.phase = JobPhase::Cancelled;
+            job.status.reason = Some("Cancelled".into());
+            job.status.finished_at = Some(now);
+            return;
+        }
+        job.status.reason = Some(pending.reason.into());
+        job.status.message = Some(pending.message.clone());
+        self.tell(pending.reason, pending.message, now);
+    }
+
     /// From its first pass on, a job runs the flow as it was then.
     fn pin_flow(&mut self, desired: &Snapshot) {
         if self.job.status.flow.is_none()
@@ -242,7 +378,8 @@ impl JobNext<'_> {
 
     fn take_outcomes(&mut self, world: &World<'_>, workloads: &Workloads<'_>) {
         for at in 0..self.runs.len() {
-            if self.runs[at].status.phase != RunPhase::Running {
+            let is_sub_flow = |run| self.flow.as_ref().is_some_and(|flow| subjobs::sub_flow_of(flow, run).is_some());
+            if self.runs[at].status.phase != RunPhase::Running || is_sub_flow(&self.runs[at]) {
                 continue;
             }
             if self.runs[at].status.session.is_none()
@@ -251,31 +388,42 @@ impl JobNext<'_> {
                 Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
             }
             if let Some(outcome) = outcome_of(&self.runs[at], world, workloads) {
-                let finished = flow::finish(&self.flow, &self.runs[at], &outcome, world.now);
-                Arc::make_mut(&mut self.runs)[at] = finished;
+                self.finish(at, &outcome, world.now);
             }
         }
     }
 
     /// Takes the job as far as it goes; gives when the time alone asks for something. A state that was seen to ask for nothing
     /// is not asked again.
-    fn go_on(&mut self, known: Option<&mut Known>, now: Time) -> Option<Time> {
+    fn go_on(&mut self, known: Option<&mut Known>, wanted: JobState, now: Time) -> Option<Time> {
+        let flow = self.flow.clone()?;
         let rest = known.as_ref().and_then(|known| known.rest.as_ref());
-        if let Some(rest) = rest.filter(|rest| rest.holds(&self.job, &self.runs, now)) {
+        if let Some(rest) = rest.filter(|rest| rest.holds(&self.job, &self.runs, wanted, now)) {
             return rest.due;
         }
-        let asks = !flow::advance(&self.flow, &self.job, &self.runs, now).is_empty();
+        let before = self.job.clone();
+        if before.spec.state != wanted {
+            Arc::make_mut(&mut self.job).spec.state = wanted;
+        }
+        let asks = !flow::advance(&flow, &self.job, &self.runs, now).is_empty();
         if asks {
             let (job, runs) = (Arc::make_mut(&mut self.job), Arc::make_mut(&mut self.runs));
-            let effects = flow::settle(&self.flow, job, runs, now);
+            let effects = flow::settle(&flow, job, runs, now);
             self.events.extend(effects.into_iter().filter_map(|effect| match effect {
                 Effect::Event(event) => Some(event),
                 Effect::Job(_) | Effect::Run(_) => None,
             }));
         }
-        let due = flow::next_wake(&self.flow, &self.job, &self.runs, now);
+        // What it says itself is the person's word, and stays.
+        if before.spec.state != wanted {
+            match asks {
+                true => Arc::make_mut(&mut self.job).spec.state = before.spec.state,
+                false => self.job = before,
+            }
+        }
+        let due = flow::next_wake(&flow, &self.job, &self.runs, now);
         if let Some(known) = known.filter(|_| !asks) {
-            known.rest = Some(Rest { job: self.job.clone(), runs: self.runs.clone(), due });
+            known.rest = Some(Rest { job: self.job.clone(), runs: self.runs.clone(), wanted, due });
         }
         due
     }
@@ -411,35 +559,6 @@ impl Flows {
     pub(super) fn get(&self, job: &JobUid) -> Option<Arc<Flow>> {
         self.by_job.get(job).map(|known| known.flow.clone())
     }
-}
-
-fn note_pending(txn: Txn, job: &Job, pending: Pending, now: Time) -> Txn {
-    let told = job.status.reason.as_deref() == Some(pending.reason)
-        && job.status.message.as_deref() == Some(pending.message.as_str());
-    if told || job.status.phase.is_terminal() {
-        return txn;
-    }
-    let mut job = job.clone();
-    // A job that nobody wants to run any more needs no flow for that.
-    if job.spec.state == crate::model::JobState::Cancelled {
-        job.status.phase = JobPhase::Cancelled;
-        job.status.reason = Some("Cancelled".into());
-        job.status.finished_at = Some(now);
-        return txn.put(AnyObject::Job(job));
-    }
-    job.status.reason = Some(pending.reason.into());
-    job.status.message = Some(pending.message.clone());
-    let event = Event {
-        id: 0,
-        time: now,
-        kind: Kind::Job,
-        name: job.metadata.name.clone(),
-        r#type: EventType::Warning,
-        reason: pending.reason.into(),
-        message: pending.message,
-        details: Value::Null,
-    };
-    txn.put(AnyObject::Job(job)).event(event)
 }
 
 /// Where a job's scripts and agents run.

@@ -3,7 +3,7 @@
 //! good the next time, because the rows still say what there was.
 
 use super::clock;
-use crate::model::{AnyObject, JobUid, WorkloadUid};
+use crate::model::{AnyObject, Event, EventType, JobUid, WorkloadUid};
 use crate::os::StateDir;
 use crate::store::{Store, Txn};
 use std::collections::BTreeSet;
@@ -25,6 +25,7 @@ pub(super) fn tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<Worklo
 
 fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>) -> anyhow::Result<()> {
     store.prune_events(EVENTS)?;
+    delete_expired(store)?;
     let orphans = store.orphans(BATCH)?;
     if orphans.is_empty() {
         store.prune_departed()?;
@@ -39,7 +40,11 @@ fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>)
             }
             remove(&state_dir.log(&workload.uid()))?;
         }
-        jobs.extend(orphan.owner().cloned());
+        // A sub-job's own directory goes with it, its parent's with that.
+        match orphan {
+            AnyObject::Job(job) => drop(jobs.insert(job.uid())),
+            _ => jobs.extend(orphan.owner().cloned()),
+        }
         let meta = orphan.meta();
         txn = txn.delete(orphan.kind(), &meta.name, meta.resource_version);
     }
@@ -50,6 +55,33 @@ fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>)
         }
     }
     store.commit(txn, clock())?;
+    Ok(())
+}
+
+/// Deletes the jobs that are over and whose `ttlAfterFinished` is. What they leave is tidied up from the next time on.
+fn delete_expired(store: &Store) -> anyhow::Result<()> {
+    let now = clock();
+    let expired = store.expired(now, BATCH)?;
+    if expired.is_empty() {
+        return Ok(());
+    }
+    let mut txn = Txn::default();
+    for object in expired {
+        let (kind, meta) = (object.kind(), object.meta());
+        let message = "it had ended longer ago than its `ttlAfterFinished`".to_owned();
+        txn = txn.event(Event {
+            id: 0,
+            time: now,
+            kind,
+            name: meta.name.clone(),
+            r#type: EventType::Normal,
+            reason: "Expired".into(),
+            message,
+            details: serde_json::Value::Null,
+        });
+        txn = txn.delete(kind, &meta.name, meta.resource_version);
+    }
+    store.commit(txn, now)?;
     Ok(())
 }
 
