@@ -61,7 +61,7 @@ impl It {
         let policy = PolicySpec {
             protect: vec![PROTECTED.into()],
             lease: Span(std::time::Duration::from_millis(self.lease_ms.unsigned_abs())),
-            max_concurrent: if few { MaxConcurrent { agents: 2, scripts: 2 } } else { MaxConcurrent::default() },
+            max_concurrent: if few { MaxConcurrent { agents: 2, scripts: 2, ..MaxConcurrent::default() } } else { MaxConcurrent::default() },
             ..PolicySpec::default()
         };
         let class = |name: &str, reuse| {

@@ -165,13 +165,13 @@ impl<'a, 'p> Reader<'a, 'p> {
         span
     }
 
+    /// What is longer than anybody lives is for ever.
     fn duration(&mut self, name: &str, seconds: f64) -> Option<Duration> {
-        let duration = Duration::try_from_secs_f64(seconds).ok();
-        let fit = duration.filter(|duration| !duration.is_zero() && *duration <= super::wrap::LONGEST);
-        if fit.is_none() {
-            self.error(key(&self.path, name), &format!("`{name}` must be more than 0, and less than a century"), None);
+        if seconds.is_nan() || seconds <= 0.0 {
+            self.error(key(&self.path, name), &format!("`{name}` must be more than 0"), None);
+            return None;
         }
-        fit
+        Some(Duration::try_from_secs_f64(seconds).map_or(super::wrap::LONGEST, |it| it.min(super::wrap::LONGEST)))
     }
 
     pub(super) fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {

@@ -7,7 +7,7 @@ use crate::model::{DocPath, ExitAction, Problem};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const STEP_KEYS: [&str; 47] = [
+const STEP_KEYS: [&str; 48] = [
     "after",
     "after_resolved",
     "agent",
@@ -15,6 +15,7 @@ const STEP_KEYS: [&str; 47] = [
     "as",
     "cache",
     "check_command",
+    "command",
     "containment",
     "decorators",
     "derived_outputs",
@@ -108,9 +109,7 @@ fn step(name: &str, value: &Value, path: DocPath, depth: usize, problems: &mut V
         after_resolved: dependencies(&mut reader, "after_resolved"),
         when: when(&mut reader),
         exits: exits(&mut reader),
-        on_error: reader
-            .word("on_error", &[("fail", OnError::Fail), ("continue", OnError::Continue)])
-            .unwrap_or_default(),
+        on_error: on_error(&mut reader),
         limits,
         decorators,
         idempotency: reader.word("idempotency", &IDEMPOTENCY).unwrap_or_default(),
@@ -207,6 +206,14 @@ pub(super) fn source(text: &str, path: DocPath, problems: &mut Vec<Problem>) -> 
         return None;
     }
     Some(InputSource::Step(StepField { step: first, path: rest }))
+}
+
+/// Of a step that goes through a list, it is about the items: when all of them fail, so does the step.
+fn on_error(reader: &mut Reader<'_, '_>) -> OnError {
+    if reader.has("for_each") {
+        return OnError::Fail;
+    }
+    reader.word("on_error", &[("fail", OnError::Fail), ("continue", OnError::Continue)]).unwrap_or_default()
 }
 
 fn derived_outputs(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::PathSegment;
 
+mod executors;
 mod fields;
 mod steps;
 mod whole;

@@ -144,19 +144,43 @@ fn a_problem_points_at_the_key_or_at_the_value() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused_unless_it_asks_for_nothing() {
-    let refused = |value: &str| said(&format!("requires: {value}\nsteps: {{a: {{run: x}}}}"));
-    let message = "Error requires: `requires` is not supported by this version: `requires` is checked by a later version \
+    let refused = |value: &str| said(&format!("containment: {value}\nsteps: {{a: {{run: x}}}}"));
+    let message = "Error containment: `containment` is not supported by this version: machines come with a later version \
                    (remove it)";
-    for value in ["[git]", "{git: 1}", "git", "5", "true", "''"] {
+    for value in ["[vm]", "{vm: 1}", "vm", "5", "true", "''"] {
         assert_eq!(refused(value), [message], "{value}");
     }
     for value in ["[]", "{}", "false", "null"] {
         assert_eq!(refused(value), [] as [&str; 0], "{value}");
     }
-    let of_a_step = said("steps: {a: {run: x, cache: true, session: s, fork_from: b, emit_flow: true}}");
-    let keys: Vec<&str> = of_a_step.iter().map(|said| said.split(':').next().unwrap()).collect();
-    let step = |key: &str| format!("Error steps.a.{key}");
-    assert_eq!(keys, [step("cache"), step("fork_from"), step("session"), step("emit_flow")]);
+    assert_eq!(
+        said("steps: {a: {run: x, containment: vm}}"),
+        [message.replace("Error containment", "Error steps.a.containment")]
+    );
+}
+
+#[test]
+fn what_must_hold_before_a_job_begins_has_a_name_and_perhaps_a_check() {
+    let requires = |value: &str| flow(&format!("requires: {value}\nsteps: {{a: {{run: x}}}}")).requires;
+    let git = requires("[{name: git, check: git --version, install: apt install git, url: \"https://x\"}, jq]");
+    assert_eq!(
+        git,
+        [
+            Requirement {
+                name: "git".into(),
+                check: Some("git --version".into()),
+                install: Some("apt install git".into()),
+                url: Some("https://x".into()),
+            },
+            Requirement { name: "jq".into(), ..Requirement::default() },
+        ]
+    );
+    assert_eq!(requires("[]"), []);
+    let wrong = |value: &str| said(&format!("requires: {value}\nsteps: {{a: {{run: x}}}}"));
+    assert_eq!(wrong("[{check: x}]"), ["Error requires.0: the requirement has no `name`"]);
+    assert_eq!(wrong("[5]"), ["Error requires.0: a requirement must be a mapping"]);
+    let list = "Error requires: `requires` must be a list (write `requires: [{name: git, check: git --version}]`)";
+    assert_eq!(wrong("{git: x}"), [list]);
 }
 
 #[test]

@@ -117,10 +117,27 @@ fn steps_that_wait_for_each_other_are_an_error_unless_one_can_do_without() {
     assert_eq!(said_of(["after: b", "after: c", "after: b"]), cycle("b", "b → c"));
     assert_eq!(said_of(["after: b", "after: c", ""]), SOUND);
     assert_eq!(said_of(["after: [b, c]", "after: c", ""]), SOUND, "two ways to the same step are no cycle");
+    // Through what may be absent, where a rule closes the cycle.
     let back = "inputs: {i: {from: b.v, optional: true}}";
-    assert_eq!(said_of([back, "after: a", ""]), SOUND);
-    assert_eq!(said_of(["inputs: {i: {any_of: [b.v, c.v]}}", "after: a", ""]), SOUND);
-    assert_eq!(said_of(["after: {any_of: [b, c]}", "after: a", ""]), SOUND);
+    let closes = "after: a, exits: [{action: loop, target: a, max_iterations: 3}]";
+    let first = "inputs: {i: {any_of: [b.v, c.v]}}";
+    let group = "after: {any_of: [b, c]}";
+    let open = [
+        "Error steps.a: no rule closes this cycle of steps: a → b (close it with an exit rule `{action: loop, target: …}`, or break it)",
+    ];
+    for soft in [back, first, group] {
+        assert_eq!(said_of([soft, closes, ""]), SOUND, "{soft}");
+        assert_eq!(said_of([soft, "after: a", ""]), open, "{soft}");
+        assert_eq!(said_of([soft, "after: a, exits: [{action: escalate, target: a}]", ""]), SOUND, "{soft}");
+        // A rule that leads out of the cycle does not close it.
+        assert_eq!(said_of([soft, "after: a, exits: [{action: escalate, target: c}]", ""]), open, "{soft}");
+    }
+    assert_eq!(
+        said_of(["inputs: {i: {from: a.v, optional: true}}", "", ""]),
+        [
+            "Error steps.a: no rule closes this cycle of steps: a (close it with an exit rule `{action: loop, target: …}`, or break it)",
+        ]
+    );
     // One that does not exist is told as such, and is no way round.
     assert_eq!(said_of(["after: zzz", "after: a", ""]), ["Error steps.a.after.0: there is no step `zzz`"]);
 }
