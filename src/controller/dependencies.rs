@@ -34,7 +34,19 @@ pub(super) struct Dependencies<'a> {
 /// Whether a job waits for others before it begins.
 pub(super) fn waits(job: &Job) -> bool {
     let asks = !job.spec.after.is_empty() || !job.spec.inputs_from.is_empty();
-    asks && job.status.started_at.is_none() && !job.status.phase.is_terminal()
+    asks && job.status.started_at.is_none() && !job.is_over()
+}
+
+/// A job that failed before it began, and is to be tried again, waits anew, as if it had seen nobody.
+pub(super) fn wait_anew(job: &mut Arc<Job>) {
+    if !job.status.phase.is_terminal() {
+        return;
+    }
+    let job = Arc::make_mut(job);
+    job.status.retried = job.spec.retry;
+    job.status.phase = JobPhase::Pending;
+    (job.status.reason, job.status.message, job.status.finished_at) = (None, None, None);
+    job.status.conditions.retain(|condition| condition.r#type != SEEN);
 }
 
 /// The names of the jobs before a job, each once.
@@ -46,11 +58,8 @@ fn names(job: &Job) -> BTreeSet<&str> {
 impl<'a> Dependencies<'a> {
     /// Of these jobs. Costs nothing where nobody waits.
     pub(super) fn of(jobs: impl Iterator<Item = &'a Arc<Job>> + Clone, shelf: &'a dyn Shelf) -> Dependencies<'a> {
-        let waiting: BTreeMap<&str, BTreeSet<&str>> = jobs
-            .clone()
-            .filter(|job| waits(job))
-            .map(|job| (job.metadata.name.as_str(), names(job)))
-            .collect();
+        let waiting: BTreeMap<&str, BTreeSet<&str>> =
+            jobs.clone().filter(|job| waits(job)).map(|job| (job.metadata.name.as_str(), names(job))).collect();
         let by_name = match waiting.is_empty() {
             true => HashMap::new(),
             false => jobs.map(|job| (job.metadata.name.as_str(), job)).collect(),
@@ -167,8 +176,11 @@ fn values(
 fn circles<'a>(mut waiting: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, Vec<&'a str>> {
     // Who waits for nobody that waits is in none.
     loop {
-        let free: Vec<&str> =
-            waiting.iter().filter(|(_, on)| !on.iter().any(|on| waiting.contains_key(on))).map(|(name, _)| *name).collect();
+        let free: Vec<&str> = waiting
+            .iter()
+            .filter(|(_, on)| !on.iter().any(|on| waiting.contains_key(on)))
+            .map(|(name, _)| *name)
+            .collect();
         if free.is_empty() {
             break;
         }
@@ -181,7 +193,9 @@ fn circles<'a>(mut waiting: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'
             for &next in waiting.get(name).into_iter().flatten() {
                 if next == start {
                     let mut way = vec![start, name];
-                    while let Some(&before) = way.last().filter(|last| **last != start).and_then(|last| came_from.get(last)) {
+                    while let Some(&before) =
+                        way.last().filter(|last| **last != start).and_then(|last| came_from.get(last))
+                    {
                         way.push(before);
                     }
                     way.reverse();

@@ -92,7 +92,8 @@ pub(super) fn family_name(run: &StepRun) -> String {
 
 /// The run that a sub-job works for now: of those that its parent's run handed it on to, the last.
 pub(super) fn run_of<'a>(runs: &'a [StepRun], began: &str) -> Option<&'a StepRun> {
-    let own = runs.iter().filter(|run| began.strip_prefix(run.spec.job.as_str()).is_some() && family_name(run) == began);
+    let own =
+        runs.iter().filter(|run| began.strip_prefix(run.spec.job.as_str()).is_some() && family_name(run) == began);
     own.max_by_key(|run| run.spec.attempt)
 }
 

@@ -5,13 +5,14 @@ use super::admit::Admission;
 use super::dependencies::{self, Before, Dependencies};
 use super::family::Family;
 use super::shelf::Shelf;
-use super::subjobs::{self, Making};
 use super::speech;
+use super::subjobs::{self, Making};
 use crate::acp::TerminalWanted;
 use crate::flow::{self, Effect, Flow};
 use crate::model::{
-    AnyObject, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobState, JobUid, Kind, Meta, Observed, Outcome,
-    RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobState, JobUid, Kind, Meta,
+    Observed, Outcome, RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus,
+    WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds};
@@ -143,10 +144,14 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     for &at in &order {
         let wanted = family.wanted(&live, at);
         let next = &mut live[at];
-        let before = if dependencies::waits(&next.job) { Some(dependencies.before(&next.job)) } else { None };
         if next.is_at_rest() {
             continue;
         }
+        let waits = dependencies::waits(&next.job);
+        if waits {
+            dependencies::wait_anew(&mut next.job);
+        }
+        let before = waits.then(|| dependencies.before(&next.job));
         if let Err(pending) = next.find_flow(world.desired, flows) {
             next.wait(pending, world.now);
             continue;
@@ -174,13 +179,16 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     }
     waiting.sort_unstable();
     for (_, j, r) in waiting {
-        let Some((next, flow)) = live.get_mut(j).and_then(|next| Some((next.flow.clone()?, next))).map(|(f, n)| (n, f))
-        else {
+        let next = &mut live[j];
+        let Some(flow) = next.flow.clone() else { continue };
+        if !flow::is_due(&flow, &next.runs, &next.runs[r], world.now) {
             continue;
-        };
-        match subjobs::sub_flow_of(&flow, &next.runs[r]) {
-            Some(_) => next.begin_sub_flow(r, world.now),
-            None => admission.admit(&flow, &next.job, &mut next.runs, r),
+        }
+        if is_without_workload(&flow, &next.runs[r]) {
+            let begun = flow::begin(&flow, &next.runs[r], None, world.now);
+            Arc::make_mut(&mut next.runs)[r] = begun;
+        } else {
+            admission.admit(&flow, &next.job, &mut next.runs, r);
         }
     }
     let mut making = Making::new(world, &family);
@@ -188,6 +196,9 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
         making.bring_up(&mut live, at);
     }
     wake_at = [wake_at, making.wake_at].into_iter().flatten().min();
+    for left in making.left {
+        txn = txn.delete(Kind::Job, &left.metadata.name, left.metadata.resource_version);
+    }
     for job in making.jobs {
         txn = txn.put(AnyObject::Job(job));
     }
@@ -202,6 +213,13 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
         txn = txn.put(AnyObject::Workload(workload));
     }
     Settled { txn, wake_at }
+}
+
+/// Whether the work of a run needs no process of its own.
+fn is_without_workload(flow: &Flow, run: &StepRun) -> bool {
+    let mock = || matches!(flow::task(flow, run), Some(flow::Task::Work(flow::Executor::Mock(_))));
+    let left_behind = run.status.phase == RunPhase::Running && run.status.emitted.is_some();
+    left_behind || subjobs::is_sub_flow(flow, run) || mock()
 }
 
 /// Every workload with what was seen of it, by uid.
@@ -295,7 +313,7 @@ impl<'a> JobNext<'a> {
     }
 
     /// Makes the run at this place what the outcome makes of it.
-    fn finish(&mut self, place: usize, outcome: &Outcome, now: Time) {
+    pub(super) fn finish(&mut self, place: usize, outcome: &Outcome, now: Time) {
         let Some(flow) = &self.flow else { return };
         if let Some(run) = Arc::make_mut(&mut self.runs).get_mut(place) {
             *run = flow::finish(flow, run, outcome, now);
@@ -347,7 +365,8 @@ impl<'a> JobNext<'a> {
     /// Notes why the job can not begin.
     fn wait(&mut self, pending: Pending, now: Time) {
         let status = &self.job.status;
-        let told = status.reason.as_deref() == Some(pending.reason) && status.message.as_ref() == Some(&pending.message);
+        let told =
+            status.reason.as_deref() == Some(pending.reason) && status.message.as_ref() == Some(&pending.message);
         if told || status.phase.is_terminal() {
             return;
         }
@@ -378,8 +397,10 @@ impl<'a> JobNext<'a> {
 
     fn take_outcomes(&mut self, world: &World<'_>, workloads: &Workloads<'_>) {
         for at in 0..self.runs.len() {
-            let is_sub_flow = |run| self.flow.as_ref().is_some_and(|flow| subjobs::sub_flow_of(flow, run).is_some());
-            if self.runs[at].status.phase != RunPhase::Running || is_sub_flow(&self.runs[at]) {
+            // Without a workload there is nobody to hear: sub-jobs, and the flow machine, say how these end.
+            let run = &self.runs[at];
+            let is_by_itself = |flow: &Arc<Flow>| run.status.workload.is_none() && is_without_workload(flow, run);
+            if run.status.phase != RunPhase::Running || self.flow.as_ref().is_some_and(is_by_itself) {
                 continue;
             }
             if self.runs[at].status.session.is_none()
@@ -549,7 +570,7 @@ impl Flows {
         if self.by_job.len() > desired.jobs.len() {
             self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
         }
-        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some()) {
+        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some() && !job.is_over()) {
             // What cannot be compiled is told when the job is settled.
             let _ = flow_of(uid, job, desired, self);
         }

@@ -111,7 +111,10 @@ mod tests {
             let found = find(name).unwrap();
             assert!(found.flow["steps"].get(step).is_some(), "{name}: {found:?}");
             let file = dir.join(file).canonicalize().unwrap();
-            assert_eq!((found.path, found.dir), (file.display().to_string(), file.parent().unwrap().display().to_string()));
+            assert_eq!(
+                (found.path, found.dir),
+                (file.display().to_string(), file.parent().unwrap().display().to_string())
+            );
         }
         assert!(find("three").unwrap_err().contains("is there"));
         assert!(find("list.yaml").is_err());

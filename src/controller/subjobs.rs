@@ -12,40 +12,27 @@ use super::admit;
 use super::family::{DEEPEST, Family, JobAt, family_name, is_at_work, run_of};
 use super::settle::{JobNext, SOON, World};
 use super::shelf::Shelf;
-use crate::flow::{self, Executor, Flow, FlowSource, ItemError, SubFlow};
+use crate::flow::{self, Child, Executor, Flow, FlowSource, SubFlowTask, Task};
 use crate::model::{
     Event, EventType, FLOW_DIR_ANNOTATION, Failure, Job, JobPhase, JobSpec, Kind, Meta, Outcome, Parent, Reading,
     RunPhase, StepRun, Time,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
 
 /// The reason of a job with a sub-job that waits for a person.
 const ESCALATED_BELOW: &str = "SubJobEscalated";
 /// The longest name of an object, in bytes.
 const NAME_MAX: usize = 253;
 
-/// The sub-flow that does the work of a run, if one does.
-pub(super) fn sub_flow_of<'f>(flow: &'f Flow, run: &StepRun) -> Option<&'f SubFlow> {
-    match &flow.steps.get(&run.spec.step)?.executor {
-        Executor::SubFlow(sub) => Some(sub),
-        Executor::Script(_)
-        | Executor::Agent(_)
-        | Executor::Llm(_)
-        | Executor::External { .. }
-        | Executor::Poll(_)
-        | Executor::Mock(_) => None,
-    }
-}
-
-/// How many sub-jobs a run has in the end.
-fn count(sub: &SubFlow, run: &StepRun) -> usize {
-    match sub.for_each {
-        Some(_) => run.spec.items.as_ref().map_or(0, Vec::len),
-        None => 1,
-    }
+/// Whether the work of a run that has not begun is that of sub-jobs.
+pub(super) fn is_sub_flow(flow: &Flow, run: &StepRun) -> bool {
+    matches!(flow::task(flow, run), Some(Task::Work(Executor::SubFlow(_))))
 }
 
 /// The attempt of the step, and the try of that attempt.
@@ -53,82 +40,55 @@ fn round(run: &StepRun) -> (u32, u32) {
     (run.spec.attempt, u32::try_from(run.status.tries.len()).unwrap_or(u32::MAX))
 }
 
-/// What a sub-job is to its run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// It is under way.
-    Open,
-    /// It has ended, for good or ill.
-    Ended,
-    /// It ended badly for an earlier attempt or try: it is to be begun again.
-    Old,
+/// Whether a sub-job ended badly in an earlier attempt or try of its run: it is to be begun again.
+fn is_old(job: &Job, run: &StepRun) -> bool {
+    let bad = matches!(job.status.phase, JobPhase::Failed | JobPhase::Cancelled);
+    bad && job.is_over() && !is_of_this_round(job, run)
 }
 
-fn standing(job: &Job, run: &StepRun) -> Standing {
-    let of_this_round = job.spec.parent.as_ref().is_some_and(|parent| parent.round == round(run));
-    match job.status.phase {
-        _ if !job.is_over() => Standing::Open,
-        JobPhase::Failed | JobPhase::Cancelled if !of_this_round => Standing::Old,
-        _ => Standing::Ended,
-    }
+fn is_of_this_round(job: &Job, run: &StepRun) -> bool {
+    job.spec.parent.as_ref().is_some_and(|parent| parent.round == round(run))
 }
 
 fn index_of(job: &Job) -> usize {
     job.spec.parent.as_ref().and_then(|parent| parent.index).unwrap_or(0)
 }
 
-/// How the work of a run's sub-jobs ended together, if it has.
-pub(super) fn outcome_of(sub: &SubFlow, run: &StepRun, children: &[&Job]) -> Option<Outcome> {
-    let ended = |job: &&&Job| standing(job, run) == Standing::Ended;
-    let bad = |job: &&&Job| matches!(job.status.phase, JobPhase::Failed | JobPhase::Cancelled);
-    let cost = children.iter().filter_map(|job| job.status.cost_usd).fold(None, |sum: Option<f64>, cost| {
-        Some(sum.unwrap_or(0.0) + cost)
-    });
-    let outcome = |result| Some(Outcome { result, usage: None, cost_usd: cost, session: None });
-    let go_on = sub.for_each.as_ref().is_some_and(|each| each.on_error == ItemError::Continue);
-    let first_bad = children.iter().filter(ended).filter(bad).min_by_key(|job| index_of(job));
-    if let (false, Some(job)) = (go_on, first_bad) {
-        return outcome(Err(Failure { reason: "SubJobFailed".into(), message: how_it_ended(job) }));
-    }
-    let count = count(sub, run);
-    if children.iter().filter(ended).count() < count {
-        return None;
-    }
-    if sub.for_each.is_none() {
-        return outcome(Ok(children.first().map(|job| outputs(job)).unwrap_or_default()));
-    }
-    let mut results = vec![Value::Null; count];
-    for job in children {
-        if let Some(place) = results.get_mut(index_of(job)) {
-            *place = if bad(&job) { serde_json::json!({"_error": how_it_ended(job)}) } else { outputs(job).into() };
-        }
-    }
-    if let (Some(job), true) = (first_bad, children.iter().all(|job| bad(&job))) {
-        let message = format!("all of the {count} items failed; the first: {}", how_it_ended(job));
-        return outcome(Err(Failure { reason: "SubJobFailed".into(), message }));
-    }
-    outcome(Ok(Map::from_iter([("results".to_owned(), Value::Array(results))])))
+/// The sub-jobs that work for a run. Those of a flow that an agent left behind in an earlier try are none of it: it may have
+/// left another one this time.
+fn of_run(live: &[JobNext<'_>], family: &Family, at: JobAt, run: &StepRun) -> BTreeMap<usize, JobAt> {
+    let all = family.children_of_run(at, run).iter();
+    let own = all.filter(|&&child| run.status.emitted.is_none() || is_of_this_round(&live[child].job, run));
+    own.map(|&child| (index_of(&live[child].job), child)).collect()
 }
 
-fn outputs(job: &Job) -> Map<String, Value> {
-    job.status.outputs.as_ref().and_then(Value::as_object).cloned().unwrap_or_default()
+/// What the flow machine is to know of them. One that is to be begun again is as good as not there.
+fn told(live: &[JobNext<'_>], children: &BTreeMap<usize, JobAt>, run: &StepRun) -> Vec<Child> {
+    let jobs = children.values().map(|&child| &live[child].job).filter(|job| !is_old(job, run));
+    jobs.map(|job| Child {
+        index: index_of(job),
+        phase: if job.is_over() || !job.status.phase.is_terminal() { job.status.phase } else { JobPhase::Pending },
+        outputs: job.status.outputs.clone(),
+        failure: how_it_ended(job),
+        cost_usd: job.status.cost_usd,
+    })
+    .collect()
 }
 
 fn how_it_ended(job: &Job) -> String {
     let reason = job.status.reason.as_deref().unwrap_or(job.status.phase.as_str());
     let message = job.status.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    format!("sub-job `{}`: {reason}{message}", job.metadata.name)
+    format!("{reason}{message}")
 }
 
 /// The runs of a job whose sub-jobs have ended, each with how.
 pub(super) fn outcomes(live: &[JobNext<'_>], family: &Family, at: JobAt) -> Vec<(usize, Outcome)> {
     let next = &live[at];
     let Some(flow) = &next.flow else { return Vec::new() };
-    let at_work = next.runs.iter().enumerate().filter(|(_, run)| is_at_work(run));
-    let ended = at_work.filter_map(|(place, run)| {
-        let sub = sub_flow_of(flow, run)?;
-        let children: Vec<&Job> = family.children_of_run(at, run).iter().map(|&at| &*live[at].job).collect();
-        Some((place, outcome_of(sub, run, &children)?))
+    let ended = next.runs.iter().enumerate().filter(|(_, run)| is_at_work(run)).filter_map(|(place, run)| {
+        let task = flow::sub_flow_of(flow, run)?;
+        let children = told(live, &of_run(live, family, at, run), run);
+        Some((place, task.outcome(&children)?))
     });
     ended.collect()
 }
@@ -211,14 +171,6 @@ impl JobNext<'_> {
             run.status.finished_at = Some(now);
         }
     }
-
-    /// The work of a run with a sub-flow begins.
-    pub(super) fn begin_sub_flow(&mut self, at: usize, now: Time) {
-        if let Some(run) = Arc::make_mut(&mut self.runs).get_mut(at) {
-            run.status.phase = RunPhase::Running;
-            run.status.started_at = run.status.started_at.or(Some(now));
-        }
-    }
 }
 
 fn event(job: &Job, r#type: EventType, reason: &str, message: String, time: Time) -> Event {
@@ -234,6 +186,8 @@ pub(super) struct Making<'a> {
     flows: HashMap<(Option<String>, String), Result<Found, Failure>>,
     /// Sub-jobs that are new, or that are active again.
     pub(super) jobs: Vec<Job>,
+    /// What parents that are no more have left in their places.
+    pub(super) left: Vec<Job>,
     /// When to look again, because something could not be read.
     pub(super) wake_at: Option<Time>,
 }
@@ -257,7 +211,7 @@ enum No {
 
 impl<'a> Making<'a> {
     pub(super) fn new(world: &'a World<'a>, family: &'a Family) -> Making<'a> {
-        Making { world, family, flows: HashMap::new(), jobs: Vec::new(), wake_at: None }
+        Making { world, family, flows: HashMap::new(), jobs: Vec::new(), left: Vec::new(), wake_at: None }
     }
 
     /// Makes the sub-jobs of a job's runs that are to be there now, or begins them again.
@@ -270,15 +224,12 @@ impl<'a> Making<'a> {
             if !is_at_work(&live[at].runs[place]) {
                 continue;
             }
-            let Some(sub) = sub_flow_of(&flow, &live[at].runs[place]) else { continue };
-            match self.bring_up_run(live, at, place, &flow, sub) {
+            let run = live[at].runs[place].clone();
+            let Some(task) = flow::sub_flow_of(&flow, &run) else { continue };
+            match self.bring_up_run(live, at, &run, &flow, &task) {
                 Ok(()) => {}
                 Err(No::Unknown) => self.wake_at = Some(self.world.now.after(SOON)),
-                Err(No::Never(failure)) => {
-                    let runs = Arc::make_mut(&mut live[at].runs);
-                    let outcome = Outcome { result: Err(failure), usage: None, cost_usd: None, session: None };
-                    runs[place] = flow::finish(&flow, &runs[place], &outcome, self.world.now);
-                }
+                Err(No::Never(failure)) => live[at].finish(place, &Outcome::of(Err(failure)), self.world.now),
             }
         }
     }
@@ -287,35 +238,20 @@ impl<'a> Making<'a> {
         &mut self,
         live: &mut [JobNext<'_>],
         at: JobAt,
-        place: usize,
+        run: &StepRun,
         flow: &Flow,
-        sub: &SubFlow,
+        task: &SubFlowTask<'_>,
     ) -> Result<(), No> {
-        let run = live[at].runs[place].clone();
-        let of_run = self.family.children_of_run(at, &run);
-        let there: BTreeMap<usize, JobAt> = of_run.iter().map(|&child| (index_of(&live[child].job), child)).collect();
-        let open = there.values().filter(|&&child| standing(&live[child].job, &run) == Standing::Open).count();
-        let most = self.world.desired.policy.max_concurrent.items.max(1) as usize;
-        let mut room = most.saturating_sub(open);
-        for index in 0..count(sub, &run) {
-            if room == 0 {
-                break;
-            }
-            let fresh = match there.get(&index) {
-                Some(&child) if standing(&live[child].job, &run) == Standing::Old => {
-                    let inputs = inputs(&run, sub, index);
-                    begin_again(Arc::make_mut(&mut live[child].job), &run, inputs);
-                    true
-                }
-                Some(_) => false,
+        let there = of_run(live, self.family, at, run);
+        let most = usize::try_from(self.world.desired.policy.max_concurrent.items).unwrap_or(usize::MAX);
+        for index in task.missing(&told(live, &there, run), most) {
+            match there.get(&index) {
+                Some(&child) => begin_again(Arc::make_mut(&mut live[child].job), run, task, index),
                 None => {
-                    let job = self.make(live, at, &run, flow, sub, index)?;
-                    let open = standing(&job, &run) == Standing::Open;
+                    let job = self.make(live, at, run, flow, task, index)?;
                     self.jobs.push(job);
-                    open
                 }
-            };
-            room -= usize::from(fresh);
+            }
         }
         Ok(())
     }
@@ -327,14 +263,16 @@ impl<'a> Making<'a> {
         at: JobAt,
         run: &StepRun,
         flow: &Flow,
-        sub: &SubFlow,
+        task: &SubFlowTask<'_>,
         index: usize,
     ) -> Result<Job, No> {
         let parent = &live[at].job;
         let began = family_name(run);
-        let name = name(&began, sub.for_each.as_ref().map(|_| index));
+        let place = task.items.map(|_| index);
+        let name = name(&began, place, run);
         let is_own = |job: &Job| {
-            job.spec.parent.as_ref().is_some_and(|it| it.job_uid == parent.uid() && it.run == began && index_of(job) == index)
+            let of_it = |of: &Parent| of.job_uid == parent.uid() && of.run == began && of.index == place;
+            job.spec.parent.as_ref().is_some_and(of_it)
         };
         match self.world.shelf.job(&name) {
             Reading::Unknown(why) => {
@@ -343,13 +281,21 @@ impl<'a> Making<'a> {
             }
             Reading::Known(Some(mut job)) if is_own(&job) => {
                 job.status.collected = false;
-                if standing(&job, run) == Standing::Old {
-                    begin_again(&mut job, run, inputs(run, sub, index));
+                if is_old(&job, run) {
+                    begin_again(&mut job, run, task, index);
                 }
                 return Ok(job);
             }
+            // Its parent had this one's name, and is no more: it is ended already, or is being ended.
+            Reading::Known(Some(left)) if left.spec.parent.as_ref().is_some_and(|of| of.run == began) => {
+                if left.is_active() {
+                    return Err(No::Unknown);
+                }
+                self.left.push(left);
+            }
             Reading::Known(Some(_)) => {
-                let message = format!("a sub-job would be called `{name}`, and there is such a job: delete or rename it");
+                let message =
+                    format!("a sub-job would be called `{name}`, and there is such a job: delete or rename it");
                 return Err(No::Never(Failure { reason: "NameTaken".into(), message }));
             }
             Reading::Known(None) => {}
@@ -358,7 +304,7 @@ impl<'a> Making<'a> {
             let message = format!("sub-flows are nested more than {DEEPEST} deep");
             return Err(No::Never(Failure { reason: "FlowTooDeep".into(), message }));
         }
-        let found = match &sub.flow {
+        let found = match &*task.source {
             FlowSource::Inline(value, _) => None.ok_or(value),
             FlowSource::Named(name) => Ok(self.find(live[at].flow_dir(), name).map_err(No::Never)?),
         };
@@ -375,13 +321,13 @@ impl<'a> Making<'a> {
         let step = flow.steps.get(&run.spec.step);
         let cwd = step.map(|step| admit::step_dir(parent, step, run, self.world).to_string_lossy().into_owned());
         let spec = JobSpec {
-            inputs: inputs(run, sub, index),
+            inputs: task.inputs_of(index),
             working_dir: cwd,
             parent: Some(Parent {
                 job: parent.metadata.name.clone(),
                 job_uid: parent.uid(),
                 run: began,
-                index: sub.for_each.as_ref().map(|_| index),
+                index: place,
                 round: round(run),
                 within,
             }),
@@ -443,33 +389,29 @@ fn around(mut within: Vec<String>, id: String) -> Result<Vec<String>, Failure> {
     Err(Failure { reason: "FlowCircle".into(), message })
 }
 
-/// What a sub-job is given: the step's inputs, and the item.
-fn inputs(run: &StepRun, sub: &SubFlow, index: usize) -> BTreeMap<String, Value> {
-    let mut inputs: BTreeMap<String, Value> = run.spec.inputs.clone().into_iter().collect();
-    if let (Some(each), Some(items)) = (&sub.for_each, &run.spec.items) {
-        inputs.insert(each.item.clone(), items.get(index).cloned().unwrap_or_default());
-    }
-    inputs
-}
-
 /// Wants what failed in a sub-job to be tried again.
-fn begin_again(job: &mut Job, run: &StepRun, inputs: BTreeMap<String, Value>) {
+fn begin_again(job: &mut Job, run: &StepRun, task: &SubFlowTask<'_>, index: usize) {
     job.spec.retry = job.status.retried.max(job.spec.retry) + 1;
-    job.spec.inputs = inputs;
+    job.spec.inputs = task.inputs_of(index);
+    job.status.collected = false;
     if let Some(parent) = &mut job.spec.parent {
         parent.round = round(run);
     }
 }
 
 /// The name of a sub-job: the same whenever it is asked for.
-fn name(run: &str, index: Option<usize>) -> String {
-    let end = index.map(|index| format!("-{index}")).unwrap_or_default();
+fn name(began: &str, index: Option<usize>, run: &StepRun) -> String {
+    let end = match index {
+        Some(index) => format!("-{index}"),
+        None if run.status.emitted.is_some() => format!("-{}-{}", round(run).0, round(run).1),
+        None => String::new(),
+    };
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if run.len() + end.len() <= NAME_MAX && run.chars().all(good) {
-        return format!("{run}{end}");
+    if began.len() + end.len() <= NAME_MAX && began.chars().all(good) {
+        return format!("{began}{end}");
     }
-    let hash = Sha256::digest(run.as_bytes());
+    let hash = Sha256::digest(began.as_bytes());
     let hash: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let fit: String = run.chars().map(|c| if good(c) { c } else { '-' }).take(NAME_MAX - 40).collect();
+    let fit: String = began.chars().map(|c| if good(c) { c } else { '-' }).take(NAME_MAX - 40).collect();
     format!("{fit}-{hash}{end}")
 }

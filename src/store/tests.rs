@@ -474,7 +474,8 @@ fn a_sub_job_is_there_until_its_run_has_taken_it_in_and_goes_with_its_parent() {
         child.status.phase = JobPhase::Running;
         put_job(&store, child)
     };
-    let names = || store.snapshot().unwrap().jobs.values().map(|job| job.metadata.name.clone()).collect::<BTreeSet<_>>();
+    let names =
+        || store.snapshot().unwrap().jobs.values().map(|job| job.metadata.name.clone()).collect::<BTreeSet<_>>();
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let parent = put_job(&store, job("parent"));
     let mut child = child_of(&parent, "child");

@@ -12,4 +12,5 @@ mod letting_go;
 mod manners;
 mod never;
 mod reaping;
+mod subjobs;
 mod support;

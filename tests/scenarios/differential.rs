@@ -4,8 +4,8 @@
 use crate::memory::Memory;
 use proptest::prelude::*;
 use tenure::model::{
-    AnyObject, Event, EventType, Job, JobPhase, JobState, JobUid, Kind, Meta, NoStatus, Object, Owner, Parent, PolicySpec,
-    RunPhase, RunSpec, StepRun, Time, Workload, WorkloadPhase,
+    AnyObject, Event, EventType, Job, JobPhase, JobState, JobUid, Kind, Meta, NoStatus, Object, Owner, Parent,
+    PolicySpec, RunPhase, RunSpec, StepRun, Time, Workload, WorkloadPhase,
 };
 use tenure::store::{Store, StoreError, Txn};
 
@@ -65,7 +65,8 @@ fn object(what: u8, state: u8, revision: u64, uid: u8) -> AnyObject {
             // Half of them are sub-jobs, of one that may not be there.
             if let (true, (name, job_uid)) = (state % 2 == 1, job_of(what + state)) {
                 let run = format!("{name}.a.1");
-                job.spec.parent = Some(Parent { job: name, job_uid, run, index: None, round: (1, 0), within: Vec::new() });
+                job.spec.parent =
+                    Some(Parent { job: name, job_uid, run, index: None, round: (1, 0), within: Vec::new() });
             }
             AnyObject::Job(job)
         }
