@@ -101,8 +101,8 @@ pub struct Step {
     pub idempotency: Idempotency,
     /// Whether the result of an equal run is taken instead.
     pub cache: Option<Cache>,
-    /// Outputs that expressions over the outputs give, by name.
-    pub derived_outputs: BTreeMap<String, String>,
+    /// Outputs that expressions over the outputs give, in the order in which they are written: name, expression.
+    pub derived_outputs: Vec<(String, String)>,
     /// Where it runs; `$name` is replaced by input values. Unset: the job's working directory.
     pub working_dir: Option<String>,
     /// Where in its document it is.

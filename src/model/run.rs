@@ -194,6 +194,9 @@ pub struct Decision {
     /// For `loop`: the step that runs again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// A person asked for it: it is tried again, in place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
 /// How the work on a run ended, as seen at the edge: what a workload's files say. The flow machine gives it its meaning.
@@ -207,6 +210,13 @@ pub struct Outcome {
     pub cost_usd: Option<f64>,
     /// The agent's session, where there was one.
     pub session: Option<String>,
+}
+
+impl Outcome {
+    /// What was given, or why nothing was, and nothing else.
+    pub fn of(result: Result<Map<String, Value>, Failure>) -> Outcome {
+        Outcome { result, usage: None, cost_usd: None, session: None }
+    }
 }
 
 /// Why a run failed.

@@ -87,7 +87,8 @@ fn source(flow: &Flow, given: &BTreeSet<String>, source: &InputSource, path: &Do
     for field in fields {
         unknown_step(flow, &field.step, path.clone(), problems);
         let Some(source) = flow.steps.get(&field.step) else { continue };
-        let declared = || source.outputs.keys().chain(source.derived_outputs.keys()).map(String::as_str);
+        let derived = || source.derived_outputs.iter().map(|(name, _)| name);
+        let declared = || source.outputs.keys().chain(derived()).map(String::as_str);
         if let Some(first) = field.path.first()
             && !source.outputs.is_empty()
             && !declared().any(|name| name == first)

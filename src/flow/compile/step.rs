@@ -216,19 +216,17 @@ fn on_error(reader: &mut Reader<'_, '_>) -> OnError {
     reader.word("on_error", &[("fail", OnError::Fail), ("continue", OnError::Continue)]).unwrap_or_default()
 }
 
-fn derived_outputs(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {
-    let Some((value, path)) = reader.field("derived_outputs") else { return BTreeMap::new() };
+fn derived_outputs(reader: &mut Reader<'_, '_>) -> Vec<(String, String)> {
+    let Some((value, path)) = reader.field("derived_outputs") else { return Vec::new() };
     let help = || Some("write `derived_outputs: {name: \"expression over the outputs\"}`".to_owned());
     let Some(mut derived) = Reader::mapping(value, path.clone(), "`derived_outputs`", reader.problems()) else {
-        return BTreeMap::new();
+        return Vec::new();
     };
     let names: Vec<String> = value.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
-    let mut outputs = BTreeMap::new();
+    let mut outputs = Vec::new();
     for name in names {
         match derived.expression(&name) {
-            Some(text) => {
-                outputs.insert(name, text);
-            }
+            Some(text) => outputs.push((name, text)),
             None if !derived.has(&name) => derived.error(key(&path, &name), "it has no expression", help()),
             None => {}
         }

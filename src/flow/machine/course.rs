@@ -3,10 +3,12 @@
 //! An escalated job goes on when its `metadata.generation` exceeds the one that it was escalated at: when a person has
 //! changed its spec since, for instance to `state: Paused` and back. The run that escalated then counts as advanced.
 
+use crate::flow::Executor;
 use crate::flow::machine::inputs::resolve_job_inputs;
+use crate::flow::machine::outcome::{close_try, follow_tries};
 use crate::flow::machine::work::Work;
-use crate::flow::machine::{deadline, overdue_at};
-use crate::model::{EventType, JobPhase, JobState, RunPhase};
+use crate::flow::machine::{Task, deadline, finish, mock, overdue_at, task, wrapped_until};
+use crate::model::{EventType, Failure, JobPhase, JobState, RunPhase};
 
 /// What this pass may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,18 +26,19 @@ pub(super) enum Course {
 impl Work<'_> {
     /// Brings the job's phase in line with what is wanted of it.
     pub fn set_course(&mut self) -> Course {
+        self.take_retry();
         if self.status.phase.is_terminal() {
             self.cancel_all();
             return Course::Ended;
         }
-        let given = resolve_job_inputs(self.flow, &self.job.spec.inputs);
+        let given = resolve_job_inputs(self.flow, &self.job.spec.inputs, &self.job.status.vars);
         if let Ok(values) = &given {
             self.inputs.clone_from(values);
         }
         if self.job.metadata.deletion_timestamp.is_some() {
             return self.ended(JobPhase::Cancelled, "Deleted", "the job is being deleted".into());
         }
-        if deadline(self.job).is_some_and(|at| at <= self.now) {
+        if deadline(self.job, &self.status).is_some_and(|at| at <= self.now) {
             let span = self.job.spec.deadline.unwrap_or_default();
             return self.ended(JobPhase::Failed, "DeadlineExceeded", format!("not done within {span}"));
         }
@@ -57,14 +60,37 @@ impl Work<'_> {
         }
     }
 
-    /// Fails the runs that have taken too long.
+    /// Fails the runs that have taken too long, and ends the tries that have.
     pub fn expire_runs(&mut self) {
         for at in 0..self.runs.len() {
-            if overdue_at(self.flow, &self.runs[at]).is_some_and(|due| due <= self.now) {
-                let limit = self.flow.steps.get(&self.runs[at].spec.step).and_then(|step| step.limits.max_duration);
-                let seconds = limit.unwrap_or_default().as_secs_f64();
+            let run = &self.runs[at];
+            let Some(step) = self.flow.steps.get(&run.spec.step) else { continue };
+            if overdue_at(self.flow, run).is_some_and(|due| due <= self.now) {
+                let seconds = step.limits.max_duration.unwrap_or_default().as_secs_f64();
                 let message = format!("it took longer than {seconds} s (`max_duration_minutes`)");
                 self.close_run(at, RunPhase::Failed, "DurationLimitExceeded", message);
+            } else if wrapped_until(self.flow, run).is_some_and(|due| due <= self.now) {
+                let failure = Failure { reason: "Timeout".into(), message: "it took too long (`timeout`)".into() };
+                let now = self.now;
+                let run = self.runs[at].to_mut();
+                close_try(run, Err(failure), now);
+                follow_tries(step, run, now);
+            }
+        }
+    }
+
+    /// Gives the answers of mocks that are due.
+    pub fn answer_mocks(&mut self) {
+        for at in 0..self.runs.len() {
+            let run = &self.runs[at];
+            let due = run.status.phase == RunPhase::Running && run.status.due_at.is_none_or(|due| due <= self.now);
+            if !due || run.status.workload.is_some() {
+                continue;
+            }
+            if let Some(Task::Work(Executor::Mock(mock))) = task(self.flow, run) {
+                let declared = self.flow.steps.get(&run.spec.step).map(|step| &step.outputs);
+                let outcome = mock::outcome(mock, declared.unwrap_or(&Default::default()), run);
+                *self.runs[at].to_mut() = finish(self.flow, &self.runs[at].clone(), &outcome, self.now);
             }
         }
     }

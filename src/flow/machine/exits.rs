@@ -73,7 +73,8 @@ impl Work<'_> {
         }
         let mut names = self.names(at);
         for (place, rule) in step.exits.iter().enumerate() {
-            names.insert("max_attempts".into(), rule.max_iterations.map_or(Value::Null, Value::from));
+            let most = rule.max_iterations.or(self.limit_of_target(step, rule));
+            names.insert("max_attempts".into(), most.map_or(Value::Null, Value::from));
             match rule.when.as_deref().map_or(Ok(true), |text| condition(text, &names)) {
                 Ok(true) => return Some(rule),
                 Ok(false) => {}
@@ -114,7 +115,7 @@ impl Work<'_> {
             (None, false) => format!("{title}: `{}` has run as often as it may; escalate", loop_target(step, rule)),
         };
         self.tell_of_run(at, EventType::Normal, "ExitRule", follows);
-        self.record(at, Decision { action, rule: Some(rule.name.clone().unwrap_or(title.clone())), target });
+        self.record(at, Decision { action, rule: Some(rule.name.clone().unwrap_or(title.clone())), target, retry: false });
         let place = format!("step `{}`, {title}", step.name);
         match action {
             ExitAction::Advance | ExitAction::Loop => {}
@@ -131,7 +132,7 @@ impl Work<'_> {
             self.close_run(at, RunPhase::Failed, "NoExitRuleMatched", message);
             self.tell_how_it_ended(at);
         }
-        let advance = Decision { action: ExitAction::Advance, rule: None, target: None };
+        let advance = Decision { action: ExitAction::Advance, rule: None, target: None, retry: false };
         match (self.runs[at].status.phase == RunPhase::Failed, step.on_error) {
             (false, _) | (true, OnError::Continue) => self.record(at, advance),
             (true, OnError::Fail) => {
@@ -145,8 +146,14 @@ impl Work<'_> {
         self.runs[at].to_mut().status.decision = Some(decision);
     }
 
+    /// The bound that the target of a rule has by itself.
+    fn limit_of_target(&self, step: &Step, rule: &ExitRule) -> Option<u32> {
+        let target = self.graph.node(loop_target(step, rule)).filter(|_| rule.action == ExitAction::Loop)?;
+        self.graph.steps[target].limits.max_iterations
+    }
+
     fn is_exhausted(&self, target: Node, rule: &ExitRule) -> bool {
-        let Some(most) = rule.max_iterations else { return false };
+        let Some(most) = rule.max_iterations.or(self.graph.steps[target].limits.max_iterations) else { return false };
         let began = self.loop_began(target);
         let (mut completed, mut failed) = (0, 0);
         for &at in &self.of_step[target] {

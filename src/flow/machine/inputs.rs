@@ -4,16 +4,18 @@ use crate::flow::{Field, FieldType, Flow};
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 
-/// The inputs of a job: as given, else the default, else `null`. What is given beyond the declared ones is kept. Else:
-/// reason and message of why the job can not begin.
+/// The inputs of a job: as given, else from outside of it, else the default, else `null`. What is given beyond the declared
+/// ones is kept. Else: reason and message of why the job can not begin.
 pub(super) fn resolve_job_inputs(
     flow: &Flow,
     given: &BTreeMap<String, Value>,
+    vars: &BTreeMap<String, Value>,
 ) -> Result<Map<String, Value>, (&'static str, String)> {
     let mut values: Map<String, Value> = given.clone().into_iter().collect();
     let (mut missing, mut wrong) = (Vec::new(), Vec::new());
     for (name, field) in &flow.inputs {
-        let value = given.get(name).filter(|value| !value.is_null()).or(field.default.as_ref());
+        let from_outside = [given.get(name), vars.get(name)].into_iter().flatten().find(|value| !value.is_null());
+        let value = from_outside.or(field.default.as_ref());
         match value {
             Some(value) => {
                 let value = coerce(field, value.clone());
@@ -110,7 +112,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Enough of a value to know it by.
-fn shortened(value: &Value) -> String {
+pub(super) fn shortened(value: &Value) -> String {
     const MOST: usize = 60;
     let text = value.to_string();
     match text.char_indices().nth(MOST) {

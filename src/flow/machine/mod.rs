@@ -20,21 +20,32 @@
 //!
 //! **Choices where the language is silent** are documented where they are made: [`exits`], [`readiness`], [`settlement`].
 
+mod attempt;
+mod children;
 mod condition;
 mod course;
 mod exits;
 mod graph;
 mod inputs;
+mod kept;
+mod mock;
 mod outcome;
 mod readiness;
+mod retry;
 mod settlement;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod work;
+mod wrap;
 
-pub use outcome::{finish, fulfil};
+pub use attempt::{Task, begin, is_due, task};
+pub use children::{Child, SubFlowTask, sub_flow_of};
+pub use kept::{cache_key, from_cache};
+pub use outcome::{finish, fulfil, hand_over};
+pub use talk::{Conversation, conversation, kept_conversations};
 
-use crate::flow::Flow;
+use crate::flow::{Executor, Flow};
 use crate::model::{Event, Job, JobPhase, JobStatus, RunPhase, StepRun, Time};
 use course::Course;
 use graph::Graph;
@@ -60,7 +71,8 @@ const MAX_ROUNDS: usize = 100;
 ///
 /// `runs` must be all runs of a job that is not terminal; of a terminal one, those that are not final will do.
 pub fn advance(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
-    if job.status.phase.is_terminal() && runs.iter().all(|run| run.status.phase.is_final()) {
+    let is_over = job.status.phase.is_terminal() && job.spec.retry <= job.status.retried;
+    if is_over && runs.iter().all(|run| run.status.phase.is_final()) {
         return Vec::new();
     }
     advance_in(&Graph::of(flow), flow, job, runs, now)
@@ -83,6 +95,7 @@ impl Work<'_> {
     fn answer_what_ended(&mut self) {
         self.cancel_superseded();
         self.expire_runs();
+        self.answer_mocks();
         self.decide_ended_runs();
     }
 
@@ -141,27 +154,45 @@ pub fn settle(flow: &Flow, job: &mut Job, runs: &mut Vec<StepRun>, now: Time) ->
     all
 }
 
-/// When [`advance`] has something to do by time alone (or, for a terminal job, when it may be deleted): the job's deadline,
-/// the longest that a run may take, `ttlAfterFinished`. May lie in the past. None: time changes nothing.
+/// When [`advance`] has something to do by time alone, or a run may go on: the job's deadline, the longest that a run or a try of it
+/// may take, the answer of a mock, the next try of a retry, the next check of a poll; for a terminal job, when it may be deleted
+/// (`ttlAfterFinished`). May lie in the past. None: time changes nothing.
 pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], _now: Time) -> Option<Time> {
     if job.status.phase.is_terminal() {
         return Some(job.status.finished_at?.after(job.spec.ttl_after_finished?.0));
     }
-    runs.iter().filter_map(|run| overdue_at(flow, run)).chain(deadline(job)).min()
+    let of_runs = runs.iter().filter(|run| !run.status.phase.is_final());
+    of_runs.flat_map(|run| [overdue_at(flow, run), wrapped_until(flow, run), due_at(flow, run)]).flatten().chain(deadline(job, &job.status)).min()
 }
 
 /// When a job must have ended.
-fn deadline(job: &Job) -> Option<Time> {
-    Some(job.status.started_at?.after(job.spec.deadline?.0))
+fn deadline(job: &Job, status: &JobStatus) -> Option<Time> {
+    Some(status.started_at?.after(job.spec.deadline?.0))
 }
 
-/// When a run must have ended.
+/// When a run must have ended, all of its tries included.
 fn overdue_at(flow: &Flow, run: &StepRun) -> Option<Time> {
-    match run.status.phase {
-        RunPhase::Running | RunPhase::Suspended => {
-            let limit = flow.steps.get(&run.spec.step)?.limits.max_duration?;
-            Some(run.status.started_at?.after(limit))
-        }
-        RunPhase::Pending | RunPhase::Completed | RunPhase::Failed | RunPhase::Skipped | RunPhase::Cancelled => None,
+    if run.status.phase.is_final() {
+        return None;
+    }
+    let limit = flow.steps.get(&run.spec.step)?.limits.max_duration?;
+    Some(run.status.started_at?.after(limit))
+}
+
+/// When the try that is under way must have ended.
+fn wrapped_until(flow: &Flow, run: &StepRun) -> Option<Time> {
+    let step = flow.steps.get(&run.spec.step).filter(|step| !step.decorators.is_empty())?;
+    match wrap::next(step, &run.status.tries, Time(0), Time(i64::MIN)) {
+        wrap::Next::UnderWay(due) => due,
+        wrap::Next::Begin(..) | wrap::Next::Ended(_) => None,
+    }
+}
+
+/// When a run can go on: a try, a check, the answer of a mock.
+fn due_at(flow: &Flow, run: &StepRun) -> Option<Time> {
+    match (run.status.phase, task(flow, run)?) {
+        (RunPhase::Pending | RunPhase::Suspended, _) => run.status.due_at,
+        (RunPhase::Running, Task::Work(Executor::Mock(_))) => run.status.due_at,
+        _ => None,
     }
 }

@@ -9,14 +9,15 @@
 //! takes what is there first otherwise. A completed run that was sent back, and whose loop can not be answered (the
 //! target's `when` is false), satisfies nobody.
 
+use crate::flow::machine::begin;
 use crate::flow::machine::condition::condition;
 use crate::flow::machine::graph::Node;
-use crate::flow::machine::inputs::in_map;
+use crate::flow::machine::inputs::{in_map, shortened};
 use crate::flow::machine::work::{RunAt, Supply, Work};
-use crate::flow::text::substitute;
-use crate::flow::{Dependency, Executor, Input, InputSource, Step, StepField, When};
+use crate::flow::{AgentStep, Dependency, Executor, Input, InputSource, Step, StepField, SubFlow, When};
 use crate::model::{EventType, RunPhase, RunStatus};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// What can be expected of a step, as things are.
@@ -118,33 +119,23 @@ impl Walk<'_, '_> {
 
     fn start(&mut self, node: Node, supply: Supply, cause: Option<RunAt>) {
         let now = self.work.now;
-        let status = match &self.work.graph.steps[node].executor {
-            Executor::External { prompt } => RunStatus {
-                phase: RunPhase::Suspended,
-                message: prompt.as_deref().map(|text| substitute(text, &supply.inputs)),
-                created_at: Some(now),
-                started_at: Some(now),
-                ..RunStatus::default()
-            },
-            Executor::Script(_)
-            | Executor::Agent(_)
-            | Executor::Llm(_)
-            | Executor::Poll(_)
-            | Executor::Mock(_)
-            | Executor::SubFlow(_) => {
-                RunStatus { phase: RunPhase::Pending, created_at: Some(now), ..RunStatus::default() }
-            }
-        };
-        let (word, message) = match status.phase {
-            RunPhase::Suspended => ("StepSuspended", "it waits for an answer"),
-            RunPhase::Pending
-            | RunPhase::Running
-            | RunPhase::Completed
-            | RunPhase::Failed
-            | RunPhase::Skipped
-            | RunPhase::Cancelled => ("StepReady", "what it waited for is there"),
-        };
+        let step = self.work.graph.steps[node];
+        let list = supply.list.clone();
+        let status = RunStatus { phase: RunPhase::Pending, created_at: Some(now), ..RunStatus::default() };
         let at = self.work.make_run(node, supply, cause, status);
+        if let Some(other) = list.filter(|list| !list.is_array()) {
+            let message = format!("`for_each` goes through a list, and this is none: {}", shortened(&other));
+            self.work.close_run(at, RunPhase::Failed, "NotAList", message);
+            return;
+        }
+        // Nobody works on it but a person.
+        let asks = matches!(step.executor, Executor::External { .. });
+        if asks {
+            let run = begin(self.work.flow, &self.work.runs[at], None, now);
+            self.work.runs[at] = Cow::Owned(run);
+        }
+        let (word, message) =
+            if asks { ("StepSuspended", "it waits for an answer") } else { ("StepReady", "what it waited for is there") };
         let attempt = self.work.runs[at].spec.attempt;
         self.work.tell_of_run(at, EventType::Normal, word, format!("attempt {attempt}: {message}"));
     }
@@ -174,7 +165,23 @@ impl Walk<'_, '_> {
             };
             supply.inputs.insert(name.clone(), value);
         }
-        let completed = step.after.iter().map(|dependency| (dependency, false));
+        if let Executor::SubFlow(SubFlow { for_each: Some(each), .. }) = &step.executor {
+            let list = Input { source: each.list.clone(), optional: false };
+            match self.input(node, &list, cause) {
+                Ok(Found::Run(at, value)) => {
+                    self.note(&mut supply, at);
+                    supply.list = Some(value.unwrap_or(Value::Null));
+                }
+                Ok(Found::Value(value)) => supply.list = Some(value),
+                Ok(Found::Absent) => supply.list = Some(Value::Null),
+                Err(found) => lack = lack.max(Some(found)),
+            }
+        }
+        let fork = match &step.executor {
+            Executor::Agent(AgentStep { fork_from: Some(from), .. }) => Some(Dependency::Step(from.clone())),
+            _ => None,
+        };
+        let completed = step.after.iter().chain(&fork).map(|dependency| (dependency, false));
         let resolved = step.after_resolved.iter().map(|dependency| (dependency, true));
         for (dependency, without_will_do) in completed.chain(resolved) {
             match self.dependency(node, dependency, without_will_do, cause) {

@@ -1,6 +1,6 @@
 //! The state while it is worked on: what was given, what has changed, and which runs are current.
 
-use crate::flow::Flow;
+use crate::flow::{Executor, Flow};
 use crate::flow::machine::Effect;
 use crate::flow::machine::graph::{Graph, Node};
 use crate::model::{
@@ -42,6 +42,8 @@ pub(super) struct Work<'a> {
 pub(super) struct Supply {
     pub inputs: Map<String, Value>,
     pub sources: Vec<(String, u32)>,
+    /// For `for_each`: the list.
+    pub list: Option<Value>,
 }
 
 impl<'a> Work<'a> {
@@ -145,7 +147,12 @@ impl<'a> Work<'a> {
         let step = self.graph.steps[node];
         let attempt = self.newest(node).map_or(1, |at| self.runs[at].spec.attempt + 1);
         self.last_order += 1;
+        let adopts = cause.and_then(|at| self.adopted(node, at));
         let cause = cause.map(|at| (self.runs[at].spec.step.clone(), self.runs[at].spec.attempt));
+        let items = supply.list.and_then(|list| match list {
+            Value::Array(items) => Some(items),
+            _ => None,
+        });
         let spec = RunSpec {
             job: self.job.metadata.name.clone(),
             job_uid: self.job.uid(),
@@ -155,7 +162,8 @@ impl<'a> Work<'a> {
             sources: supply.sources,
             order: self.last_order,
             cause: cause.clone(),
-            ..RunSpec::default()
+            items,
+            adopts,
         };
         let name = format!("{}.{}.{attempt}", spec.job, spec.step);
         self.of_step[node].push(self.runs.len());
@@ -165,6 +173,14 @@ impl<'a> Work<'a> {
             self.supersede_downstream(node, self.last_order);
         }
         self.runs.len() - 1
+    }
+
+    /// The attempt whose sub-jobs a run goes on with that a person wanted instead of this one.
+    fn adopted(&self, node: Node, cause: RunAt) -> Option<u32> {
+        let run = &self.runs[cause];
+        let by_person = run.status.decision.as_ref().is_some_and(|decision| decision.retry);
+        let is_sub_flow = matches!(self.graph.steps[node].executor, Executor::SubFlow(_));
+        (by_person && is_sub_flow).then(|| run.spec.adopts.unwrap_or(run.spec.attempt))
     }
 
     /// Makes a run final.

@@ -73,7 +73,7 @@ fn what_a_rule_decides_is_told_in_its_words_and_recorded() {
     };
     let completed = "Normal StepRun j.a.1 StepCompleted: it gave 0 outputs".to_owned();
     let rule = |words: &str| format!("Normal StepRun j.a.1 ExitRule: {words}");
-    let decision = |action, rule: &str| Some(Decision { action, rule: Some(rule.into()), target: None });
+    let decision = |action, rule: &str| Some(Decision { action, rule: Some(rule.into()), target: None, retry: false });
     let nameless = |mut step: crate::flow::Step| {
         step.exits.iter_mut().for_each(|rule| rule.name = None);
         step
@@ -93,7 +93,7 @@ fn what_a_rule_decides_is_told_in_its_words_and_recorded() {
     assert_eq!(of, decision(ExitAction::Abandon, "no"));
     let (said, of) = decided(step("a").back_to("other", "True", Some(3)), given(json!({})));
     assert_eq!(said[..2], [completed.clone(), rule("rule `again`: loop to `other`")]);
-    let back = Decision { action: ExitAction::Loop, rule: Some("again".into()), target: Some("other".into()) };
+    let back = Decision { action: ExitAction::Loop, rule: Some("again".into()), target: Some("other".into()), retry: false };
     assert_eq!(of, Some(back));
     let (said, of) = decided(step("a").back_to("a", "True", Some(1)), given(json!({})));
     assert_eq!(said[..2], [completed.clone(), rule("rule `again`: `a` has run as often as it may; escalate")]);
@@ -158,7 +158,7 @@ fn a_step_whose_rules_all_pass_by_fails_and_says_how_many_there_were() {
     world.fails("a");
     let status = &world.run("a.1").status;
     assert_eq!((status.reason.as_deref(), status.finished_at), (Some("ExitStatus"), Some(world.now)));
-    let passed = Decision { action: ExitAction::Advance, rule: None, target: None };
+    let passed = Decision { action: ExitAction::Advance, rule: None, target: None, retry: false };
     assert_eq!(status.decision, Some(passed));
 }
 
