@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The heads of a kind's table.
 pub fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {
     let (narrow, more): (&[_], &[_]) = match kind {
-        Kind::Job => (&["NAME", "PHASE", "REASON", "AGE"], &["FLOW", "COST", "MESSAGE"]),
+        Kind::Job => (&["NAME", "PHASE", "REASON", "AGE"], &["FLOW", "PARENT", "COST", "MESSAGE"]),
         Kind::StepRun => (&["NAME", "STEP", "ATTEMPT", "PHASE", "NEXT", "AGE", "DURATION"], &["WORKLOAD", "MESSAGE"]),
         Kind::Workload => (
             &["NAME", "TYPE", "PHASE", "STAGE", "OWNERS", "PIDS", "MEMORY", "AGE"],
@@ -32,7 +32,8 @@ pub fn row(kind: Kind, object: &Value, wide: bool, now: Time) -> Vec<Cell> {
     let message = text("/status/message");
     let (mut row, more) = match kind {
         Kind::Job => {
-            (vec![name, phase, text("/status/reason"), age], vec![flow_of(object).into(), cost(object), message])
+            let more = vec![flow_of(object).into(), text("/spec/parent/job"), cost(object), message];
+            (vec![name, phase, text("/status/reason"), age], more)
         }
         Kind::StepRun => {
             let took = duration_between(object, "/status/startedAt", "/status/finishedAt", now);
@@ -153,7 +154,7 @@ mod tests {
     fn jobs_have_a_phase_and_a_reason() {
         let job = json!({
             "metadata": {"name": "triage-482", "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"flowRef": "triage"},
+            "spec": {"flowRef": "triage", "parent": {"job": "all", "run": "all.each.1"}},
             "status": {"phase": "Failed", "reason": "Abandoned", "message": "step `look`", "costUsd": 0.25},
         });
         let fresh = json!({"metadata": {"name": "b"}, "spec": {"flow": {"steps": {}}}, "status": {"phase": "Pending"}});
@@ -163,9 +164,9 @@ mod tests {
         b           Pending  -          -
         ");
         insta::assert_snapshot!(shown(Kind::Job, &[job, fresh], true), @r"
-        NAME        PHASE    REASON     AGE  FLOW      COST     MESSAGE
-        triage-482  Failed   Abandoned  5s   triage    $0.2500  step `look`
-        b           Pending  -          -    (inline)  -        -
+        NAME        PHASE    REASON     AGE  FLOW      PARENT  COST     MESSAGE
+        triage-482  Failed   Abandoned  5s   triage    all     $0.2500  step `look`
+        b           Pending  -          -    (inline)  -       -        -
         ");
     }
 

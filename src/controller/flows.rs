@@ -5,7 +5,6 @@ use crate::model::{
     AnyObject, Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobPhase, JobState, JobUid, Kind,
     Meta, Snapshot, StepRun, Time,
 };
-use crate::store::Txn;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -27,15 +26,17 @@ pub(super) struct Known {
 pub(super) struct Rest {
     pub(super) job: Arc<Job>,
     pub(super) runs: Arc<Vec<StepRun>>,
+    /// What was wanted of it.
+    pub(super) wanted: JobState,
     /// From then on the time alone asks for something.
     pub(super) due: Option<Time>,
 }
 
 impl Rest {
     /// Whether this is that state still, and its time has not come.
-    pub(super) fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, now: Time) -> bool {
+    pub(super) fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, wanted: JobState, now: Time) -> bool {
         let same_runs = Arc::ptr_eq(&self.runs, runs) || (self.runs.is_empty() && runs.is_empty());
-        Arc::ptr_eq(&self.job, job) && same_runs && self.due.is_none_or(|due| now < due)
+        Arc::ptr_eq(&self.job, job) && same_runs && self.wanted == wanted && self.due.is_none_or(|due| now < due)
     }
 }
 
@@ -53,7 +54,7 @@ impl Flows {
         if self.by_job.len() > desired.jobs.len() {
             self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
         }
-        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some()) {
+        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some() && !job.is_over()) {
             // What cannot be compiled is told when the job is settled.
             let _ = self.flow_of(uid, job, desired);
         }
@@ -122,27 +123,6 @@ fn written<'a>(job: &'a Job, desired: &'a Snapshot) -> Option<(&'a Value, &'a Me
     }
     let flow = desired.flows.get(job.spec.flow_ref.as_deref()?)?;
     Some((&flow.spec, &flow.metadata))
-}
-
-/// Says of a job why it cannot begin.
-pub(super) fn note_pending(txn: Txn, job: &Job, pending: Pending, now: Time) -> Txn {
-    let told = job.status.reason.as_deref() == Some(pending.reason)
-        && job.status.message.as_deref() == Some(pending.message.as_str());
-    if told || job.status.phase.is_terminal() {
-        return txn;
-    }
-    let mut job = job.clone();
-    // A job that nobody wants to run any more needs no flow for that.
-    if job.spec.state == JobState::Cancelled {
-        job.status.phase = JobPhase::Cancelled;
-        job.status.reason = Some("Cancelled".into());
-        job.status.finished_at = Some(now);
-        return txn.put(AnyObject::Job(job));
-    }
-    job.status.reason = Some(pending.reason.into());
-    job.status.message = Some(pending.message.clone());
-    let event = warning(&job, pending.reason, pending.message, now);
-    txn.put(AnyObject::Job(job)).event(event)
 }
 
 /// An event of a job that cannot go on as it is.

@@ -92,6 +92,10 @@ fn bare_flow(file: &str, value: serde_json::Value) -> Vec<AnyObject> {
 }
 
 fn at(mut object: AnyObject, file: &str, dir: Option<&Path>) -> AnyObject {
+    if let AnyObject::Job(job) = &mut object {
+        // Whose sub-job it is, the controller says.
+        job.spec.parent = None;
+    }
     let has_paths = match &object {
         AnyObject::Flow(_) => true,
         AnyObject::Job(job) => job.spec.flow.is_some(),
@@ -118,6 +122,7 @@ pub fn merged(stored: &AnyObject, mut written: AnyObject) -> AnyObject {
     meta.deletion_timestamp = old.deletion_timestamp;
     match (&mut written, stored) {
         (AnyObject::Job(written), AnyObject::Job(stored)) => {
+            written.spec.parent.clone_from(&stored.spec.parent);
             written.status = stored.status.clone();
             written.status.conditions.retain(|condition| condition.r#type != MANIFEST_VALID);
         }

@@ -4,6 +4,7 @@
 use super::adapters::Adapters;
 use super::flows::Flows;
 use super::settle::World;
+use super::shelf::OnDisk;
 use super::{Decision, PassError, decide, outside, tidy};
 use crate::model::{Observed, Reading, Time};
 use crate::os::{self, StateDir};
@@ -64,6 +65,7 @@ impl Rehearsal {
             state_dir: &self.state_dir,
             exe: Path::new("tenure"),
             ended: &BTreeSet::new(),
+            shelf: &OnDisk(&*self.store),
             now,
         };
         let mut new_uid = || uuid::Uuid::now_v7().to_string();

@@ -4,7 +4,7 @@
 
 use super::{clock, results};
 use crate::model::{
-    AnyObject, Job, JobUid, Kind, RunPhase, StepRun, Workload, WorkloadPhase, WorkloadType, WorkloadUid,
+    AnyObject, Event, EventType, Job, JobUid, Kind, RunPhase, StepRun, Workload, WorkloadPhase, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::store::{Store, Txn};
@@ -31,6 +31,7 @@ fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>)
     store.prune_events(EVENTS)?;
     store.prune_notes(results::PREFIX, results::MOST, results::MOST_BYTES)?;
     tidy_checks(store, state_dir, let_go)?;
+    delete_expired(store)?;
     let orphans = store.orphans(BATCH)?;
     if orphans.is_empty() {
         store.prune_departed()?;
@@ -45,7 +46,11 @@ fn try_tidy(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUid>)
             }
             remove(&state_dir.log(&workload.uid()))?;
         }
-        jobs.extend(orphan.owner().cloned());
+        // A sub-job's own directory goes with it, its parent's with that.
+        match orphan {
+            AnyObject::Job(job) => drop(jobs.insert(job.uid())),
+            _ => jobs.extend(orphan.owner().cloned()),
+        }
         let meta = orphan.meta();
         txn = txn.delete(orphan.kind(), &meta.name, meta.resource_version);
     }
@@ -92,6 +97,33 @@ fn tidy_checks(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUi
             store.commit(txn, clock())?;
         }
     }
+    Ok(())
+}
+
+/// Deletes the jobs that are over and whose `ttlAfterFinished` is. What they leave is tidied up from the next time on.
+fn delete_expired(store: &Store) -> anyhow::Result<()> {
+    let now = clock();
+    let expired = store.expired(now, BATCH)?;
+    if expired.is_empty() {
+        return Ok(());
+    }
+    let mut txn = Txn::default();
+    for object in expired {
+        let (kind, meta) = (object.kind(), object.meta());
+        let message = "it had ended longer ago than its `ttlAfterFinished`".to_owned();
+        txn = txn.event(Event {
+            id: 0,
+            time: now,
+            kind,
+            name: meta.name.clone(),
+            r#type: EventType::Normal,
+            reason: "Expired".into(),
+            message,
+            details: serde_json::Value::Null,
+        });
+        txn = txn.delete(kind, &meta.name, meta.resource_version);
+    }
+    store.commit(txn, now)?;
     Ok(())
 }
 

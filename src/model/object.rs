@@ -271,16 +271,25 @@ impl AnyObject {
     /// Whether the controller still has something to do with it: what a pass reads.
     pub fn is_active(&self) -> bool {
         match self {
-            AnyObject::Job(job) => !job.status.phase.is_terminal(),
+            AnyObject::Job(job) => job.is_active(),
             AnyObject::StepRun(run) => !run.status.phase.is_final(),
             AnyObject::Workload(workload) => workload.status.phase != crate::model::WorkloadPhase::Stopped,
             _ => true,
         }
     }
 
-    /// The uid of the job that it belongs to, for the kinds that belong to one.
+    /// From when on it may be deleted, for what says so.
+    pub fn expires_at(&self) -> Option<Time> {
+        match self {
+            AnyObject::Job(job) => job.expires_at(),
+            _ => None,
+        }
+    }
+
+    /// The uid of the job that it belongs to, for what belongs to one: a sub-job to its parent.
     pub fn owner(&self) -> Option<&JobUidRef> {
         match self {
+            AnyObject::Job(job) => job.parent_uid(),
             AnyObject::StepRun(run) => Some(&run.spec.job_uid),
             AnyObject::Workload(workload) => workload.spec.owners.first().map(|owner| &owner.uid),
             _ => None,

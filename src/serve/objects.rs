@@ -243,6 +243,13 @@ fn authored(kind: Kind, body: Value, before: Option<&AnyObject>) -> Result<AnyOb
     }
     let mut object = AnyObject::from_json(kind, Value::Object(whole))
         .map_err(|error| ApiError::invalid(format!("this is no {kind}: {error}")))?;
+    if let AnyObject::Job(job) = &mut object {
+        // Whose sub-job it is, the controller says.
+        job.spec.parent = match before {
+            Some(AnyObject::Job(before)) => before.spec.parent.clone(),
+            _ => None,
+        };
+    }
     let meta = object.meta_mut();
     // Which file an object came from is for the watched directory to say.
     meta.annotations.remove(SOURCE_ANNOTATION);

@@ -1,10 +1,10 @@
-//! Requests that are more than a write of one object: cancel, fulfil, apply, plan.
+//! Requests that are more than a write of one object: fulfil, apply, plan.
 
 use super::objects::{self, Body};
+use super::wishes::{self, Wish};
 use super::{Api, ApiError, ApplyRequest, Reason};
 use crate::controller::Veil;
-use crate::model::{AnyObject, Diagnostic, JobState, Kind};
-use crate::store::Txn;
+use crate::model::{AnyObject, Diagnostic, Kind};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
@@ -24,8 +24,11 @@ pub(super) async fn act(
     Path((plural, name, action)): Path<(String, String, String)>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    match (objects::kind(&plural)?, action.as_str()) {
-        (Kind::Job, "cancel") => cancel(&api, &name).map(Json),
+    let kind = objects::kind(&plural)?;
+    if let (Kind::Job, Some(wish)) = (kind, Wish::parse(&action)) {
+        return wishes::grant(&api, &name, wish).map(Json);
+    }
+    match (kind, action.as_str()) {
         (Kind::StepRun, "fulfill") => {
             let request: FulfilRequest = serde_json::from_slice(&body?)
                 .map_err(|error| ApiError::malformed(format!("the body is {{\"outputs\": {{…}}}}: {error}")))?;
@@ -33,24 +36,6 @@ pub(super) async fn act(
         }
         (kind, _) => Err(ApiError::not_found(format!("there is no `{action}` of a {kind}"))),
     }
-}
-
-/// Wants the job cancelled. A job that has ended stays as it ended.
-fn cancel(api: &Api, name: &str) -> Result<Value, ApiError> {
-    if let AnyObject::Job(job) = objects::stored(api, Kind::Job, name)?
-        && (job.status.phase.is_terminal() || job.spec.state == JobState::Cancelled)
-    {
-        return Ok(Veil::new(&api.handle.store).object(&AnyObject::Job(job))?);
-    }
-    let with_event =
-        || Txn::new().event(objects::event(Kind::Job, name, "CancelRequested", "a person asked for its end"));
-    objects::modify(api, Kind::Job, name, None, with_event, |before| {
-        let mut after = before.clone();
-        if let AnyObject::Job(job) = &mut after {
-            job.spec.state = JobState::Cancelled;
-        }
-        Ok(after)
-    })
 }
 
 async fn fulfil(api: Arc<Api>, name: String, outputs: Map<String, Value>) -> Result<Value, ApiError> {

@@ -220,10 +220,10 @@ impl Store {
     fn write(&self, connection: &Connection, object: &AnyObject, revision: u64) -> Result<(), StoreError> {
         let (kind, meta) = (object.kind(), object.meta());
         self.refuse_unstorable(connection, object)?;
-        let query = "INSERT INTO objects (kind, name, uid, phase, owner, active, resource_version, json) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+        let query = "INSERT INTO objects (kind, name, uid, phase, owner, active, expires_at, resource_version, json) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
              ON CONFLICT (kind, name) DO UPDATE SET phase = excluded.phase, owner = excluded.owner, \
-             active = excluded.active, resource_version = excluded.resource_version, json = excluded.json";
+             active = excluded.active, expires_at = excluded.expires_at, resource_version = excluded.resource_version, json = excluded.json";
         let parameters = params![
             kind.as_str(),
             meta.name,
@@ -231,6 +231,7 @@ impl Store {
             object.phase(),
             object.owner().map(|owner| owner.as_str()),
             object.is_active(),
+            object.expires_at().map(|at| at.0),
             rows::signed(revision),
             object.to_json().to_string(),
         ];

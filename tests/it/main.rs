@@ -15,6 +15,7 @@ mod llm;
 mod manners;
 mod never;
 mod reaping;
+mod subjobs;
 mod support;
 
 #[path = "../support/pump.rs"]

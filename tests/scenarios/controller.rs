@@ -165,6 +165,7 @@ impl Sim {
             state_dir: &state_dir,
             exe: Path::new("/nowhere/tenure"),
             ended: &ended,
+            shelf: &hand,
             now,
         };
         let mut new_uid = || {
