@@ -328,7 +328,7 @@ fn an_agent_may_leave_a_flow_behind_and_one_that_makes_no_sense_fails_its_run() 
     agent(&world, &json!({}));
     let left =
         |text: &str| talk(&format!("@write $STEPWISE_EMIT_FLOW_FILE {text}\n@say done"), &json!({"emit_flow": true}));
-    start_steps(&world, "e", &json!({"a": left("{\"steps\": {\"w\": {\"run\": 7}}}")}));
+    start_steps(&world, "e", &json!({"a": left("{\"steps\": {\"w\": {\"run\": \"true\", \"after\": [\"nobody\"]}}}")}));
     world.wait_job("e", "Failed");
     let run = run(&world, "e", "a");
     assert_eq!(run["status"]["reason"], "EmittedFlowInvalid", "{run:#}");
