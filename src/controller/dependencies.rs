@@ -145,6 +145,7 @@ pub(super) fn note_seen(job: &mut Arc<Job>, seen: &BTreeSet<String>, now: Time) 
         reason: "Waiting".into(),
         message,
         last_transition_time: now,
+        observed_generation: None,
     });
 }
 

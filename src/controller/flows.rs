@@ -2,8 +2,8 @@
 
 use crate::flow::{self, Flow, Secrets, Sensitive};
 use crate::model::{
-    AnyObject, Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobPhase, JobState, JobUid, Kind,
-    Meta, Snapshot, StepRun, Time,
+    Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobState, JobUid, Kind, Meta, Snapshot, StepRun,
+    Time,
 };
 use serde_json::Value;
 use std::collections::HashMap;

@@ -262,7 +262,8 @@ impl<'a> JobNext<'a> {
             for run in Arc::unwrap_or_clone(self.runs) {
                 let before = stored.get(run.metadata.name.as_str());
                 if before != Some(&&run) {
-                    if let Some((key, value)) = results::kept(&self.flow, self.stored_job, before.copied(), &run, now) {
+                    let kept = |flow: &Arc<Flow>| results::kept(flow, self.stored_job, before.copied(), &run, now);
+                    if let Some((key, value)) = self.flow.as_ref().and_then(kept) {
                         txn = txn.meta(key, value);
                     }
                     txn = txn.put(AnyObject::StepRun(run));
@@ -280,4 +281,3 @@ impl<'a> JobNext<'a> {
         txn
     }
 }
-

@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn what_a_job_was_not_given_comes_from_the_configuration_then_from_the_environment() {
-        let mut flow = Flow::default();
-        flow.inputs = ["a", "b", "c", "d"].into_iter().map(|name| (name.into(), Field::default())).collect();
+        let inputs = ["a", "b", "c", "d"].into_iter().map(|name| (name.into(), Field::default())).collect();
+        let flow = Flow { inputs, ..Flow::default() };
         let mut job = Job::default();
         job.spec.inputs = BTreeMap::from([("a".into(), json!("given")), ("b".into(), Value::Null)]);
         let of = |text| vars(&flow, &job, Some(Path::new("x")), &Fake(text)).map(|vars| json!(vars));

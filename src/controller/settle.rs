@@ -16,8 +16,8 @@ use super::{idle, speech};
 use crate::acp::TerminalWanted;
 use crate::flow;
 use crate::model::{
-    AnyObject, EnvValue, Exit, Failure, Job, JobPhase, Kind, Meta, Observed, Outcome, RunPhase, Snapshot, StepRun, Time,
-    Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, EnvValue, Exit, Failure, Job, JobPhase, Kind, Meta, Observed, Outcome, RunPhase, Snapshot, StepRun,
+    Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds};

@@ -31,11 +31,6 @@ const ESCALATED_BELOW: &str = "SubJobEscalated";
 /// The longest name of an object, in bytes.
 const NAME_MAX: usize = 253;
 
-/// Whether the work of a run that has not begun is that of sub-jobs.
-pub(super) fn is_sub_flow(flow: &Flow, run: &StepRun) -> bool {
-    matches!(flow::task(flow, run), Some(Task::Work(Executor::SubFlow(_))))
-}
-
 /// The attempt of the step, and the try of that attempt.
 fn round(run: &StepRun) -> (u32, u32) {
     (run.spec.attempt, u32::try_from(run.status.tries.len()).unwrap_or(u32::MAX))

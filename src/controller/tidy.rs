@@ -4,7 +4,8 @@
 
 use super::{clock, results};
 use crate::model::{
-    AnyObject, Event, EventType, Job, JobUid, Kind, RunPhase, StepRun, Workload, WorkloadPhase, WorkloadType, WorkloadUid,
+    AnyObject, Event, EventType, Job, JobUid, Kind, RunPhase, StepRun, Workload, WorkloadPhase, WorkloadType,
+    WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::store::{Store, Txn};

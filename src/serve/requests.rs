@@ -4,7 +4,7 @@ use super::objects::{self, Body};
 use super::wishes::{self, Wish};
 use super::{Api, ApiError, ApplyRequest, Reason};
 use crate::controller::Veil;
-use crate::model::{AnyObject, Diagnostic, Kind};
+use crate::model::{Diagnostic, Kind};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;

@@ -10,6 +10,7 @@ const SHOWN_CHARS: usize = 500;
 
 /// What a body says.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Answer {
     /// The model answered, or refused to, or made no sense.
     Report(Report),

@@ -333,6 +333,11 @@ fn an_agent_may_leave_a_flow_behind_and_one_that_makes_no_sense_fails_its_run() 
     let run = run(&world, "e", "a");
     assert_eq!(run["status"]["reason"], "EmittedFlowInvalid", "{run:#}");
     assert!(run["status"]["message"].as_str().unwrap().contains("line 1"), "{run:#}");
+    let mut step = left("{\"steps\": {\"w\": {\"run\": \"echo '{\\\"n\\\": 5}'\", \"outputs\": [\"n\"]}}}");
+    step["outputs"] = json!(["n"]);
+    start_steps(&world, "g", &json!({"a": step}));
+    let job = world.wait_job("g", "Succeeded");
+    assert_eq!(job["status"]["outputs"]["n"], 5, "{job:#}");
 }
 
 #[test]

@@ -310,7 +310,9 @@ impl It {
         if was.phase != RunPhase::Running && is.phase == RunPhase::Running {
             // A mock needs nobody.
             let row = is.workload.as_ref().map(|uid| row_of(&self.store, uid));
-            if !has_sub_jobs(after) && row.is_some_and(|row| row.is_none_or(|row| row.status.phase == WorkloadPhase::Stopped)) {
+            if !has_sub_jobs(after)
+                && row.is_some_and(|row| row.is_none_or(|row| row.status.phase == WorkloadPhase::Stopped))
+            {
                 self.broken(format!("{name} runs, and its workload has no row"));
             }
         }
@@ -493,13 +495,12 @@ impl It {
             let (name, phase) = (&run.metadata.name, run.status.phase);
             let running = |uid: &WorkloadUid| alive(uid) && !self.is_silent(uid);
             match phase {
-                RunPhase::Running if has_sub_jobs(run) => {
-                    if !self.has_open_child(run) {
-                        wrong.push(format!("{name} is Running, and no sub-job of it is open"));
-                    }
+                RunPhase::Running if has_sub_jobs(run) && !self.has_open_child(run) => {
+                    wrong.push(format!("{name} is Running, and no sub-job of it is open"));
                 }
                 RunPhase::Running
-                    if run.status.workload.as_ref().map_or(run.status.due_at.is_none(), |uid| !running(uid)) =>
+                    if !has_sub_jobs(run)
+                        && run.status.workload.as_ref().map_or(run.status.due_at.is_none(), |uid| !running(uid)) =>
                 {
                     wrong.push(format!("{name} is Running, and nothing works on it"));
                 }
