@@ -8,42 +8,36 @@ use serde_json::{Map, Value};
 /// How much of what others said is shown.
 const SHOWN_CHARS: usize = 500;
 
-/// What a body says.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "there is one of it at a time")]
-pub(super) enum Answer {
-    /// The model answered, or refused to, or made no sense.
-    Report(Report),
-    /// The server says that something went wrong; some say so with status 200.
-    Error {
-        /// The status that it would be.
-        status: Option<u16>,
-        /// In its words.
-        message: String,
-    },
+/// The server says that something went wrong; some say so with status 200.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// The status that it would be.
+    pub status: Option<u16>,
+    /// In its words.
+    pub message: String,
 }
 
-/// The answer to a request, from the body of a response.
-pub(super) fn read(request: &ChatRequest, body: &[u8]) -> Answer {
+/// What the model answered, from the body of a response; that it refused to, or made no sense, is in the report.
+pub(super) fn read(request: &ChatRequest, body: &[u8]) -> Result<Report, Complaint> {
     if is_too_much(body) {
-        return Answer::Report(invalid(format!("the answer holds more than {MOST_VALUES} values")));
+        return Ok(invalid(format!("the answer holds more than {MOST_VALUES} values")));
     }
     let body: Value = match serde_json::from_slice(body) {
         Ok(body) => body,
         Err(error) => {
-            return Answer::Report(invalid(with_words(&format!("the answer is not JSON ({error})"), &shown(body))));
+            return Ok(invalid(with_words(&format!("the answer is not JSON ({error})"), &shown(body))));
         }
     };
     let choice = &body["choices"][0];
     if let Some(error) = [&body["error"], &choice["error"]].into_iter().find(|error| !error.is_null()) {
         let status = error["code"].as_u64().and_then(|code| u16::try_from(code).ok());
-        return Answer::Error { status, message: error_message(error) };
+        return Err(Complaint { status, message: error_message(error) });
     }
     let (outputs, failure) = match outputs(request, choice) {
         Ok(outputs) => (Some(outputs), None),
         Err(failure) => (None, Some(failure)),
     };
-    Answer::Report(Report {
+    Ok(Report {
         outputs,
         failure,
         usage: usage(&body["usage"]),

@@ -1,6 +1,6 @@
 //! `tenure llm-request`: asks once, and again while the server only says "not now".
 
-use super::answer::{self, Answer, complaint, with_words};
+use super::answer::{self, Complaint, complaint, with_words};
 use super::http::{NoReply, Reply, Target, post, random, status_text};
 use super::report::Report;
 use super::request::{self, ChatRequest, is_openrouter};
@@ -135,8 +135,8 @@ pub(super) fn judge(
     };
     let (status, words) = match reply.status {
         200..=299 => match answer::read(request, &reply.body) {
-            Answer::Report(report) => return Judgement::Done(report),
-            Answer::Error { status, message } => (status.unwrap_or(reply.status), message),
+            Ok(report) => return Judgement::Done(report),
+            Err(Complaint { status, message }) => (status.unwrap_or(reply.status), message),
         },
         status => (status, complaint(&reply.body)),
     };

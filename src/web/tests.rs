@@ -1,6 +1,6 @@
 //! The pure parts: what is asked, what an answer means, when it is tried again, and what a report makes of a run.
 
-use super::answer::{self, Answer, complaint};
+use super::answer::{self, Complaint, complaint};
 use super::chat::{Judgement, Key, endpoint, judge, key, masked};
 use super::http::{NoReply, Reply, Target};
 use super::request::parse;
@@ -129,10 +129,10 @@ fn the_file_names_the_endpoint_else_the_environment_else_it_is_openrouter() {
     assert_eq!(at(Some("https://h/x"), set).unwrap(), "https://h/x/chat/completions");
     assert_eq!(at(None, &[("TENURE_LLM_BASE_URL", "")]).unwrap(), "https://openrouter.ai/api/v1/chat/completions");
     let wrong =
-        [at(Some("ftp://h"), &[]), at(None, &[("TENURE_LLM_BASE_URL", "example.com/v1")]), at(Some("a b"), &[])];
+        [at(Some("ftp://h"), &[]), at(None, &[("TENURE_LLM_BASE_URL", "example.com/v1")]), at(Some("http://a b"), &[])];
     insta::assert_snapshot!(wrong.map(Result::unwrap_err).join("\n"), @r"
-    baseUrl begins with `ftp:`; it has to be http or https
-    $TENURE_LLM_BASE_URL is no URL (invalid format)
+    baseUrl does not begin with http:// or https://
+    $TENURE_LLM_BASE_URL does not begin with http:// or https://
     baseUrl is no URL (invalid uri character)
     ");
     let target = Target::parse("https://user:secret@Hooks.Example.com:8443/secret").unwrap();
@@ -157,8 +157,8 @@ fn a_key_goes_to_whom_it_is_meant_for() {
 
 fn reads(request: &ChatRequest, body: &Value) -> Report {
     match answer::read(request, body.to_string().as_bytes()) {
-        Answer::Report(report) => report,
-        Answer::Error { .. } => panic!("an error: {body}"),
+        Ok(report) => report,
+        Err(_) => panic!("an error: {body}"),
     }
 }
 
@@ -268,8 +268,8 @@ fn an_answer_that_is_none_says_why() {
 #[test]
 fn garbage_and_floods_are_no_answer() {
     let read = |body: &[u8]| match answer::read(&two(), body) {
-        Answer::Report(report) => report.failure.unwrap(),
-        Answer::Error { .. } => panic!("an error"),
+        Ok(report) => report.failure.unwrap(),
+        Err(_) => panic!("an error"),
     };
     let failure = read(b"<html>\x1b[2J  Bad\ngateway\xff</html>");
     assert_eq!(failure.reason, "LlmAnswerInvalid");
@@ -287,8 +287,8 @@ fn garbage_and_floods_are_no_answer() {
 #[test]
 fn an_error_is_understood_wherever_it_stands() {
     let error = |body: Value| match answer::read(&two(), body.to_string().as_bytes()) {
-        Answer::Error { status, message } => (status, message),
-        Answer::Report(report) => panic!("{report:?}"),
+        Err(Complaint { status, message }) => (status, message),
+        Ok(report) => panic!("{report:?}"),
     };
     assert_eq!(error(json!({"error": {"code": 502, "message": "No provider"}})), (Some(502), "No provider".into()));
     assert_eq!(error(json!({"error": "broken"})), (None, "broken".into()));

@@ -128,10 +128,10 @@ fn what_does_not_pass_in_time_is_a_failure() {
     assert_eq!(message, "HOST answered 429 Too Many Requests: slow down; try again later");
     assert_eq!(desk.api.asked().len(), 1, "an hour is not waited for");
     desk.api.answer(Reply::Close);
-    let (reason, message) = desk.fails(&json!({"retryForMs": 600}));
+    let (reason, message) = desk.fails(&json!({"retryForMs": 2000}));
     assert_eq!(reason, "LlmUnavailable");
     assert!(message.starts_with("failed to reach HOST: "), "{message}");
-    assert!(message.ends_with("times in 0 s)"), "{message}");
+    assert!(message.contains("; is the base URL right ($TENURE_LLM_BASE_URL)? (tried "), "{message}");
     assert!(desk.api.asked().len() > 2);
 }
 
@@ -161,7 +161,7 @@ fn a_server_that_hangs_is_given_up() {
         let (reason, message) = desk.fails(&json!({"timeoutMs": 300}));
         assert_eq!((reason.as_str(), message.as_str()), ("LlmTimedOut", "HOST gave no whole answer within 300ms"));
     }
-    assert_eq!(desk.api.asked().len(), 2, "who hangs once is not asked again");
+    assert!(desk.api.asked().len() <= 2, "who hangs is not asked again");
     let (_listener, url) = nobody();
     let begun = Instant::now();
     assert_eq!(desk.fails(&json!({"baseUrl": url, "timeoutMs": 300})).0, "LlmTimedOut");
@@ -236,7 +236,7 @@ fn a_notification_that_is_not_taken_says_so_in_a_line() {
     insta::assert_snapshot!([gone, hangs, file, busy].concat(), @r"
     error: failed to notify the webhook: HOST answered 404 Not Found; check `webhook_url`
     error: failed to notify the webhook: HOST did not answer in time
-    error: failed to notify the webhook: the webhook's URL begins with `file:`; it has to be http or https
+    error: failed to notify the webhook: the webhook's URL does not begin with http:// or https://
     error: failed to notify the webhook: HOST answered 503 Service Unavailable; it is not well, or busy
     ");
 }

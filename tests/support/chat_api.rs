@@ -174,9 +174,9 @@ impl ChatApi {
     /// after `patience`.
     pub fn wait_for_waiting(&self, count: usize, patience: Duration) {
         let script = self.shared.script.lock().expect("no holder panics");
-        let enough = |script: &mut Script| script.waiting != count;
+        let differs = |script: &mut Script| script.waiting != count;
         let (script, timed) =
-            self.shared.changed.wait_timeout_while(script, patience, enough).expect("no holder panics");
+            self.shared.changed.wait_timeout_while(script, patience, differs).expect("no holder panics");
         assert!(!timed.timed_out(), "{} requests wait, not {count}, after {patience:?}", script.waiting);
     }
 
