@@ -4,7 +4,7 @@
 //! `"…"` stands for any text), `runs` (phases of steps), and what goes in: `inputs`, `fulfill` (answers by step), `llm` (what
 //! the model gives).
 
-use crate::support::chat_api::ChatApi;
+use crate::support::chat_api::{ChatApi, Reply};
 use crate::support::{World, wait_for};
 use serde_json::{Value, json};
 
@@ -69,11 +69,11 @@ fn every_example_comes_out_as_it_says() {
     let examples = examples();
     let api = ChatApi::start();
     let mut world = World::idle();
-    world.env("TENURE_LLM_BASE_URL", &api.base_url()).env("TENURE_LLM_API_KEY", "x");
+    world.env("TENURE_LLM_BASE_URL", &api.url()).env("TENURE_LLM_API_KEY", "x").env("NO_PROXY", "127.0.0.1");
     world.start();
     for example in &examples {
         if let Some(answer) = example.said.get("llm") {
-            api.answer_with(answer);
+            api.answer(Reply::Call(answer.clone()));
         }
         let inputs = example.said.get("inputs").cloned().unwrap_or(json!({}));
         let job = json!({

@@ -6,7 +6,9 @@ mod babble;
 mod cases;
 mod chaos;
 mod conversation;
+mod corpus;
 mod directory;
+mod docs;
 mod executors;
 mod garbage;
 mod large;
@@ -14,9 +16,7 @@ mod letting_go;
 mod llm;
 mod manners;
 mod never;
+mod pump;
 mod reaping;
 mod subjobs;
 mod support;
-
-#[path = "../support/pump.rs"]
-mod pump;
