@@ -176,7 +176,8 @@ fn two_hundred_items_are_worked_on_five_at_a_time_and_each_once_whoever_kills_th
     let mut done: Vec<usize> = scene.lines("done").iter().map(|line| line.parse().unwrap()).collect();
     done.sort_unstable();
     assert_eq!(done, (0..ITEMS).collect::<Vec<_>>(), "each item once");
-    let at_a_time = scene.lines("log").iter().scan(0, |now, line| {
+    let log = scene.lines("log");
+    let at_a_time = log.iter().scan(0, |now, line| {
         *now += if line == "+" { 1 } else { -1 };
         Some(*now)
     });
