@@ -115,10 +115,7 @@ impl Work<'_> {
             (None, false) => format!("{title}: `{}` has run as often as it may; escalate", loop_target(step, rule)),
         };
         self.tell_of_run(at, EventType::Normal, "ExitRule", follows);
-        self.record(
-            at,
-            Decision { action, rule: Some(rule.name.clone().unwrap_or(title.clone())), target, retry: false },
-        );
+        self.record(at, Decision { action, rule: Some(rule.name.clone().unwrap_or(title.clone())), target, retry: false });
         let place = format!("step `{}`, {title}", step.name);
         match action {
             ExitAction::Advance | ExitAction::Loop => {}

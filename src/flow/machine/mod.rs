@@ -162,11 +162,7 @@ pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], _now: Time) -> Option
         return Some(job.status.finished_at?.after(job.spec.ttl_after_finished?.0));
     }
     let of_runs = runs.iter().filter(|run| !run.status.phase.is_final());
-    of_runs
-        .flat_map(|run| [overdue_at(flow, run), wrapped_until(flow, run), due_at(flow, run)])
-        .flatten()
-        .chain(deadline(job, &job.status))
-        .min()
+    of_runs.flat_map(|run| [overdue_at(flow, run), wrapped_until(flow, run), due_at(flow, run)]).flatten().chain(deadline(job, &job.status)).min()
 }
 
 /// When a job must have ended.

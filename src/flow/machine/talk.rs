@@ -52,8 +52,7 @@ pub fn conversation(flow: &Flow, runs: &[StepRun], run: &StepRun) -> Option<Conv
 
 /// The conversations of a job that may be gone on with or forked: they stay open while no turn is wanted of them.
 pub fn kept_conversations(flow: &Flow, runs: &[StepRun]) -> Vec<String> {
-    let forked: Vec<&str> =
-        flow.steps.values().filter_map(|step| agent(&step.executor)?.fork_from.as_deref()).collect();
+    let forked: Vec<&str> = flow.steps.values().filter_map(|step| agent(&step.executor)?.fork_from.as_deref()).collect();
     let is_kept = |run: &&StepRun| {
         let shared = agent_of(flow, run).is_some_and(|agent| group(agent, run).is_some());
         was_asked(run) && (shared || forked.contains(&run.spec.step.as_str()))

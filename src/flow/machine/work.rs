@@ -1,8 +1,8 @@
 //! The state while it is worked on: what was given, what has changed, and which runs are current.
 
+use crate::flow::{Executor, Flow};
 use crate::flow::machine::Effect;
 use crate::flow::machine::graph::{Graph, Node};
-use crate::flow::{Executor, Flow};
 use crate::model::{
     Event, EventType, ExitAction, Job, JobPhase, JobStatus, Kind, Meta, RunPhase, RunSpec, RunStatus, StepRun, Time,
 };
