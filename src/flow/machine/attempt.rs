@@ -51,8 +51,8 @@ fn part(step: &Step, run: &StepRun) -> Option<Part> {
     if let Some(last) = run.status.tries.last().filter(|last| last.finished_at.is_none()) {
         return Some(last.part);
     }
-    match wrap::next(step, &run.status.tries, Time(0), Time(i64::MIN)) {
-        Next::Begin(part, _) => Some(part),
+    match wrap::as_written(step, run) {
+        Next::Begin(part, ..) => Some(part),
         Next::UnderWay(_) | Next::Ended(_) => None,
     }
 }

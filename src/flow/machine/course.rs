@@ -8,7 +8,7 @@ use crate::flow::machine::inputs::resolve_job_inputs;
 use crate::flow::machine::outcome::{close_try, follow_tries};
 use crate::flow::machine::work::Work;
 use crate::flow::machine::{Task, deadline, finish, mock, overdue_at, task, wrapped_until};
-use crate::model::{EventType, Failure, JobPhase, JobState, RunPhase};
+use crate::model::{EventType, JobPhase, JobState, RunPhase};
 
 /// What this pass may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,10 @@ impl Work<'_> {
                 let seconds = step.limits.max_duration.unwrap_or_default().as_secs_f64();
                 let message = format!("it took longer than {seconds} s (`max_duration_minutes`)");
                 self.close_run(at, RunPhase::Failed, "DurationLimitExceeded", message);
-            } else if wrapped_until(self.flow, run).is_some_and(|due| due <= self.now) {
-                let failure = Failure { reason: "Timeout".into(), message: "it took too long (`timeout`)".into() };
+            } else if let Some(bound) = wrapped_until(self.flow, run).filter(|bound| bound.due <= self.now) {
                 let now = self.now;
                 let run = self.runs[at].to_mut();
-                close_try(run, Err(failure), now);
+                close_try(run, Err(bound.failure()), now);
                 follow_tries(step, run, now);
             }
         }

@@ -14,16 +14,17 @@ use crate::model::{Decision, EventType, ExitAction, JobPhase, RunPhase};
 use serde_json::{Map, Value};
 
 impl Work<'_> {
-    /// Decides about every run that has ended, oldest first, until the job ends.
-    pub fn decide_ended_runs(&mut self) {
+    /// Decides about every run that has ended, oldest first, until the job ends; gives whether there was one.
+    pub fn decide_ended_runs(&mut self) -> bool {
         let mut ended: Vec<RunAt> = (0..self.runs.len()).filter(|&at| self.is_undecided(at)).collect();
         ended.sort_by_key(|&at| self.runs[at].spec.order);
-        for at in ended {
+        for &at in &ended {
             if self.status.phase.is_terminal() {
-                return;
+                break;
             }
             self.decide(at);
         }
+        !ended.is_empty()
     }
 
     fn is_undecided(&self, at: RunAt) -> bool {
@@ -115,7 +116,10 @@ impl Work<'_> {
             (None, false) => format!("{title}: `{}` has run as often as it may; escalate", loop_target(step, rule)),
         };
         self.tell_of_run(at, EventType::Normal, "ExitRule", follows);
-        self.record(at, Decision { action, rule: Some(rule.name.clone().unwrap_or(title.clone())), target, retry: false });
+        self.record(
+            at,
+            Decision { action, rule: Some(rule.name.clone().unwrap_or(title.clone())), target, retry: false },
+        );
         let place = format!("step `{}`, {title}", step.name);
         match action {
             ExitAction::Advance | ExitAction::Loop => {}

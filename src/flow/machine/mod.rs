@@ -69,7 +69,8 @@ const MAX_ROUNDS: usize = 100;
 
 /// What follows from the present state: one batch, for one transaction. Empty when nothing does.
 ///
-/// `runs` must be all runs of a job that is not terminal; of a terminal one, those that are not final will do.
+/// `runs` must be all runs of a job that is not terminal, or that a person wants to be tried again; of another terminal one,
+/// those that are not final will do.
 pub fn advance(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
     let is_over = job.status.phase.is_terminal() && job.spec.retry <= job.status.retried;
     if is_over && runs.iter().all(|run| run.status.phase.is_final()) {
@@ -101,15 +102,33 @@ impl Work<'_> {
 
     fn go_on(&mut self) {
         match self.status.phase {
-            JobPhase::Running => {
-                self.start_ready();
-                if !self.in_motion() {
-                    self.settle();
-                }
-            }
+            JobPhase::Running => self.start_and_settle(),
             // A decision escalated the job, or ended it.
             JobPhase::Pending | JobPhase::Paused | JobPhase::Succeeded | JobPhase::Failed | JobPhase::Cancelled => {}
         }
+    }
+
+    /// Starts what is ready. A run that can not even begin is answered in the same batch: what follows may start, too.
+    fn start_and_settle(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            self.start_ready();
+            if !self.decide_ended_runs() {
+                if !self.in_motion() {
+                    self.settle();
+                }
+                return;
+            }
+            if self.status.phase != JobPhase::Running {
+                return;
+            }
+            self.raise_barriers();
+        }
+        self.get_stuck();
+    }
+
+    fn get_stuck(&mut self) {
+        let message = format!("no end after {MAX_ROUNDS} rounds: please report this flow");
+        self.end(JobPhase::Failed, "MachineStuck", message);
     }
 }
 
@@ -146,23 +165,23 @@ pub fn settle(flow: &Flow, job: &mut Job, runs: &mut Vec<StepRun>, now: Time) ->
         all.extend(effects);
     }
     let mut work = Work::new(&graph, flow, job, runs, now);
-    let message = format!("no end after {MAX_ROUNDS} rounds: please report this flow");
-    work.end(JobPhase::Failed, "MachineStuck", message);
+    work.get_stuck();
     let effects = work.into_effects();
     apply(job, runs, &effects);
     all.extend(effects);
     all
 }
 
-/// When [`advance`] has something to do by time alone, or a run may go on: the job's deadline, the longest that a run or a try of it
-/// may take, the answer of a mock, the next try of a retry, the next check of a poll; for a terminal job, when it may be deleted
-/// (`ttlAfterFinished`). May lie in the past. None: time changes nothing.
-pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], _now: Time) -> Option<Time> {
+/// When [`advance`] has something to do by time alone, or a run may go on: the job's deadline, the longest that a run or a
+/// try of it may take, the answer of a mock, the next try of a retry, the next check of a poll; for a terminal job, when it
+/// may be deleted (`ttlAfterFinished`). May lie in the past. None: time changes nothing.
+pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Option<Time> {
     if job.status.phase.is_terminal() {
         return Some(job.status.finished_at?.after(job.spec.ttl_after_finished?.0));
     }
     let of_runs = runs.iter().filter(|run| !run.status.phase.is_final());
-    of_runs.flat_map(|run| [overdue_at(flow, run), wrapped_until(flow, run), due_at(flow, run)]).flatten().chain(deadline(job, &job.status)).min()
+    let times = |run| [overdue_at(flow, run), wrapped_until(flow, run).map(|bound| bound.due), due_at(flow, run, now)];
+    of_runs.flat_map(times).flatten().chain(deadline(job, &job.status)).min()
 }
 
 /// When a job must have ended.
@@ -179,19 +198,22 @@ fn overdue_at(flow: &Flow, run: &StepRun) -> Option<Time> {
     Some(run.status.started_at?.after(limit))
 }
 
-/// When the try that is under way must have ended.
-fn wrapped_until(flow: &Flow, run: &StepRun) -> Option<Time> {
+/// When the try that is under way must have ended, or the next one must have begun.
+fn wrapped_until(flow: &Flow, run: &StepRun) -> Option<wrap::Bound> {
     let step = flow.steps.get(&run.spec.step).filter(|step| !step.decorators.is_empty())?;
-    match wrap::next(step, &run.status.tries, Time(0), Time(i64::MIN)) {
-        wrap::Next::UnderWay(due) => due,
-        wrap::Next::Begin(..) | wrap::Next::Ended(_) => None,
+    if run.status.phase.is_final() {
+        return None;
+    }
+    match wrap::as_written(step, run) {
+        wrap::Next::UnderWay(bound) | wrap::Next::Begin(_, _, bound) => bound,
+        wrap::Next::Ended(_) => None,
     }
 }
 
-/// When a run can go on: a try, a check, the answer of a mock.
-fn due_at(flow: &Flow, run: &StepRun) -> Option<Time> {
+/// When a run can go on: a try, a check, the answer of a mock. One that could already waits for a place, not for a time.
+fn due_at(flow: &Flow, run: &StepRun, now: Time) -> Option<Time> {
     match (run.status.phase, task(flow, run)?) {
-        (RunPhase::Pending | RunPhase::Suspended, _) => run.status.due_at,
+        (RunPhase::Pending | RunPhase::Suspended, _) => run.status.due_at.filter(|due| *due > now),
         (RunPhase::Running, Task::Work(Executor::Mock(_))) => run.status.due_at,
         _ => None,
     }

@@ -138,20 +138,20 @@ pub(super) fn close_try(run: &mut StepRun, result: WorkResult, now: Time) {
 
 /// Takes a run with decorators as far as its tries say.
 pub(super) fn follow_tries(step: &Step, run: &mut StepRun, now: Time) {
-    match wrap::next(step, &run.status.tries, run.status.created_at.unwrap_or(now), now) {
+    match wrap::next(step, run, now) {
         Next::Ended(result) => close(run, result, now),
-        Next::Begin(part, from) => {
+        Next::Begin(part, from, _) => {
             let last = run.status.tries.iter().rev().find_map(|it| it.failure.as_ref());
             let why = last.map(|failure| format!("{}: {}", failure.reason, failure.message)).unwrap_or_default();
             let status = &mut run.status;
             status.phase = RunPhase::Pending;
-            status.workload = None;
+            (status.workload, status.emitted) = (None, None);
             (status.reason, status.message) = match part {
                 Part::Work => (Some("Retrying".into()), Some(format!("after try {}: {why}", status.tries.len()))),
                 Part::Fallback(_) => (Some("FallingBack".into()), Some(why)),
                 Part::Notification(_) => (Some("Notifying".into()), None),
             };
-            status.due_at = Some(from).filter(|from| *from > now);
+            status.due_at = Some(from);
         }
         Next::UnderWay(_) => {}
     }

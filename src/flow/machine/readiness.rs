@@ -134,8 +134,11 @@ impl Walk<'_, '_> {
             let run = begin(self.work.flow, &self.work.runs[at], None, now);
             self.work.runs[at] = Cow::Owned(run);
         }
-        let (word, message) =
-            if asks { ("StepSuspended", "it waits for an answer") } else { ("StepReady", "what it waited for is there") };
+        let (word, message) = if asks {
+            ("StepSuspended", "it waits for an answer")
+        } else {
+            ("StepReady", "what it waited for is there")
+        };
         let attempt = self.work.runs[at].spec.attempt;
         self.work.tell_of_run(at, EventType::Normal, word, format!("attempt {attempt}: {message}"));
     }

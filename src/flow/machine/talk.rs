@@ -4,6 +4,7 @@
 //! conversation, and says no session. Every other run has one of its own. A conversation is begun afresh when the step that
 //! is to go on with it has taken as many turns in it as it may.
 
+use crate::flow::machine::{Task, task};
 use crate::flow::{AgentStep, Executor, Flow};
 use crate::model::{RunPhase, StepRun};
 
@@ -52,7 +53,8 @@ pub fn conversation(flow: &Flow, runs: &[StepRun], run: &StepRun) -> Option<Conv
 
 /// The conversations of a job that may be gone on with or forked: they stay open while no turn is wanted of them.
 pub fn kept_conversations(flow: &Flow, runs: &[StepRun]) -> Vec<String> {
-    let forked: Vec<&str> = flow.steps.values().filter_map(|step| agent(&step.executor)?.fork_from.as_deref()).collect();
+    let forked: Vec<&str> =
+        flow.steps.values().filter_map(|step| agent(&step.executor)?.fork_from.as_deref()).collect();
     let is_kept = |run: &&StepRun| {
         let shared = agent_of(flow, run).is_some_and(|agent| group(agent, run).is_some());
         was_asked(run) && (shared || forked.contains(&run.spec.step.as_str()))
@@ -69,13 +71,18 @@ pub(super) fn is_busy(flow: &Flow, runs: &[StepRun], run: &StepRun) -> bool {
     let Some(mine) = agent_of(flow, run).and_then(|agent| group(agent, run)) else { return false };
     runs.iter().any(|other| {
         other.status.phase == RunPhase::Running
+            && other.status.emitted.is_none()
             && other.metadata.name != run.metadata.name
             && agent_of(flow, other).and_then(|agent| group(agent, other)).is_some_and(|other| other == mine)
     })
 }
 
+/// The agent that works on a run, or else the one of its step.
 fn agent_of<'f>(flow: &'f Flow, run: &StepRun) -> Option<&'f AgentStep> {
-    agent(&flow.steps.get(&run.spec.step)?.executor)
+    match task(flow, run) {
+        Some(Task::Work(executor)) => agent(executor),
+        Some(Task::Notification { .. }) | None => agent(&flow.steps.get(&run.spec.step)?.executor),
+    }
 }
 
 fn agent(executor: &Executor) -> Option<&AgentStep> {
@@ -98,7 +105,7 @@ fn group(agent: &AgentStep, run: &StepRun) -> Option<String> {
 
 /// Whether it ever came to asking.
 fn was_asked(run: &StepRun) -> bool {
-    run.status.started_at.is_some()
+    run.status.started_at.is_some() && run.status.cached_from.is_none()
 }
 
 /// Whether the step of this run has taken as many turns in this conversation as it may.

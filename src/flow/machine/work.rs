@@ -1,10 +1,11 @@
 //! The state while it is worked on: what was given, what has changed, and which runs are current.
 
-use crate::flow::{Executor, Flow};
 use crate::flow::machine::Effect;
 use crate::flow::machine::graph::{Graph, Node};
+use crate::flow::{Executor, Flow};
 use crate::model::{
-    Event, EventType, ExitAction, Job, JobPhase, JobStatus, Kind, Meta, RunPhase, RunSpec, RunStatus, StepRun, Time,
+    Event, EventType, ExitAction, Failure, Job, JobPhase, JobStatus, Kind, Meta, RunPhase, RunSpec, RunStatus, StepRun,
+    Time,
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -189,8 +190,13 @@ impl<'a> Work<'a> {
         let status = &mut self.runs[at].to_mut().status;
         status.phase = phase;
         status.reason = Some(reason.to_owned());
-        status.message = Some(message);
         status.finished_at = Some(now);
+        status.due_at = None;
+        if let Some(open) = status.tries.last_mut().filter(|last| last.finished_at.is_none()) {
+            open.finished_at = Some(now);
+            open.failure = Some(Failure { reason: reason.to_owned(), message: message.clone() });
+        }
+        status.message = Some(message);
     }
 
     /// Cancels a run that is in motion, if it is superseded.
@@ -257,7 +263,8 @@ impl<'a> Work<'a> {
         self.events.push(Event { id: 0, time: self.now, kind, name, r#type, reason, message, details: Value::Null });
     }
 
-    fn raise_barriers(&mut self) {
+    /// Says anew what is superseded: by all runs that there are.
+    pub fn raise_barriers(&mut self) {
         for &node in &self.graph.order {
             let upstream = self.graph.sources[node].iter().map(|&source| self.barrier[source]).max().unwrap_or(0);
             let asked_for =

@@ -3,9 +3,12 @@
 //! The answer is a function of the decorators, the tries, and the time, evaluated from the outside in; nothing else is
 //! remembered. A try belongs to the innermost decorator that asks for one: it is taken from the list in its order. What
 //! began after a timeout had run out is outside of it.
+//!
+//! Choices: a timeout counts from the beginning of the first try inside of it; the time in which a retry waits, also for a
+//! place, is inside. Nothing makes up for `CostLimitExceeded`, neither a retry nor a fallback: it holds for the whole run.
 
 use crate::flow::{Backoff, Decorator, Idempotency, Step};
-use crate::model::{Failure, Part, Time, Try};
+use crate::model::{Failure, Part, RunPhase, StepRun, Time, Try};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -15,22 +18,51 @@ const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// Failures that no second try mends: what they say does not change by itself.
 const FINAL: [&str; 6] =
-    ["ClassMissing", "ClassInvalid", "PromptMissing", "NotAList", "DerivedOutputInvalid", "CostLimitExceeded"];
+    ["ClassMissing", "ClassInvalid", "PromptMissing", "NotAList", "DerivedOutputInvalid", TOO_DEAR];
+
+/// What costs too much does so whoever does the work.
+const TOO_DEAR: &str = "CostLimitExceeded";
+
+/// Where a timeout runs out: when, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Bound {
+    pub due: Time,
+    pub limit: Duration,
+}
+
+impl Bound {
+    /// What fails by it.
+    pub fn failure(self) -> Failure {
+        let message = format!("it took longer than {} s (`timeout`)", self.limit.as_secs_f64());
+        Failure { reason: "Timeout".into(), message }
+    }
+
+    fn sooner(self, other: Option<Bound>) -> Bound {
+        other.map_or(self, |other| self.min(other))
+    }
+}
 
 /// Where the tries are.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Next {
-    /// This is to be tried, not before then.
-    Begin(Part, Time),
-    /// The last try is under way, and must have ended by then, if ever.
-    UnderWay(Option<Time>),
+    /// This is to be tried, not before then; if it has not begun within this bound, something else follows.
+    Begin(Part, Time, Option<Bound>),
+    /// The last try is under way, and must have ended within this bound.
+    UnderWay(Option<Bound>),
     /// They are over.
     Ended(Result<Map<String, Value>, Failure>),
 }
 
-/// Where the tries of a run of this step are, whose work may begin from `earliest` on.
-pub(super) fn next(step: &Step, tries: &[Try], earliest: Time, now: Time) -> Next {
-    Walk { step, tries, taken: 0, last_end: earliest, now }.inside(0, earliest, None)
+/// Where the tries of a run of this step are, at this time.
+pub(super) fn next(step: &Step, run: &StepRun, now: Time) -> Next {
+    let earliest = run.status.created_at.unwrap_or(now);
+    Walk { step, tries: &run.status.tries, taken: 0, last_end: earliest, now }.inside(0, earliest, None)
+}
+
+/// The same, as it was when the run's status was written: what `due_at` says of a run that waits was known then.
+pub(super) fn as_written(step: &Step, run: &StepRun) -> Next {
+    let known = run.status.due_at.filter(|_| run.status.phase == RunPhase::Pending);
+    next(step, run, known.unwrap_or(Time(i64::MIN)))
 }
 
 struct Walk<'a> {
@@ -51,7 +83,9 @@ impl Walk<'_> {
                 self.retry(at, (*max_retries, *backoff), earliest, until)
             }
             Some(Decorator::Fallback(_)) => match self.inside(at + 1, earliest, until) {
-                Next::Ended(Err(_)) => self.try_of(Part::Fallback(at), self.last_end, until),
+                Next::Ended(Err(failure)) if failure.reason != TOO_DEAR => {
+                    self.try_of(Part::Fallback(at), self.last_end, until)
+                }
                 other => other,
             },
             Some(Decorator::Notification { .. }) => match self.inside(at + 1, earliest, until) {
@@ -67,7 +101,7 @@ impl Walk<'_> {
 
     fn try_of(&mut self, part: Part, earliest: Time, until: Option<Time>) -> Next {
         let next = self.tries.get(self.taken).filter(|it| until.is_none_or(|until| it.started_at < until));
-        let Some(it) = next else { return Next::Begin(part, earliest) };
+        let Some(it) = next else { return Next::Begin(part, earliest, None) };
         self.taken += 1;
         let Some(end) = it.finished_at else { return Next::UnderWay(None) };
         self.last_end = end;
@@ -81,17 +115,21 @@ impl Walk<'_> {
         let Some(first) = self.tries.get(self.taken) else { return self.inside(at + 1, earliest, until) };
         let due = first.started_at.after(limit);
         let until = Some(until.map_or(due, |until| until.min(due)));
+        let bound = Bound { due, limit };
         let over = |last_end: &mut Time| {
             *last_end = (*last_end).max(due);
-            let message = format!("it took longer than {} s (`timeout`)", limit.as_secs_f64());
-            Next::Ended(Err(Failure { reason: "Timeout".into(), message }))
+            Next::Ended(Err(bound.failure()))
         };
-        match self.inside(at + 1, earliest, until) {
+        let inside = self.inside(at + 1, earliest, until);
+        // A try that is not inside tells that its time has come.
+        let now = self.tries.get(self.taken).map_or(self.now, |later| self.now.max(later.started_at));
+        match inside {
             Next::UnderWay(_) if due <= self.now => over(&mut self.last_end),
-            Next::UnderWay(sooner) => Next::UnderWay(Some(sooner.map_or(due, |sooner| sooner.min(due)))),
+            Next::UnderWay(other) => Next::UnderWay(Some(bound.sooner(other))),
             // What cannot begin in time need not be waited for.
-            Next::Begin(_, from) if due <= from.max(self.now) => over(&mut self.last_end),
-            other => other,
+            Next::Begin(_, from, _) if due <= from.max(now) => over(&mut self.last_end),
+            Next::Begin(part, from, other) => Next::Begin(part, from, Some(bound.sooner(other))),
+            Next::Ended(result) => Next::Ended(result),
         }
     }
 
@@ -114,7 +152,7 @@ impl Walk<'_> {
             }
         }
         // The last round of the loop has returned.
-        Next::Begin(Part::Work, earliest)
+        Next::Begin(Part::Work, earliest, None)
     }
 }
 

@@ -1,20 +1,25 @@
 //! The machine, rule by rule, and under random flows.
 
+mod children;
 mod inputs;
+mod kept;
 mod life;
 mod loops;
 mod outcomes;
+mod polls;
 mod properties;
 mod records;
-
+mod retries;
 mod shape;
 mod steps;
+mod talks;
+mod tries;
 
 use crate::flow::{
-    Dependency, Effect, Executor, ExitRule, Field, Flow, Input, InputSource, OnError, Step, StepField, When, advance,
-    apply, finish,
+    Decorator, Dependency, Effect, Executor, ExitRule, Field, Flow, Input, InputSource, OnError, Step, StepField, Task,
+    When, advance, apply, begin, finish, is_due, task,
 };
-use crate::model::{ExitAction, Failure, Job, JobPhase, Meta, Outcome, RunPhase, StepRun, Time};
+use crate::model::{ExitAction, Failure, Job, JobPhase, Meta, Outcome, RunPhase, StepRun, Time, WorkloadUid};
 use serde_json::{Map, Value, json};
 
 /// A script step without anything.
@@ -97,6 +102,15 @@ impl Step {
         self.outputs.insert(name.into(), field);
         self
     }
+    pub(super) fn by(mut self, executor: Executor) -> Step {
+        self.executor = executor;
+        self
+    }
+    /// With this around it, outermost first.
+    pub(super) fn within(mut self, decorators: impl IntoIterator<Item = Decorator>) -> Step {
+        self.decorators = decorators.into_iter().collect();
+        self
+    }
     pub(super) fn asks(mut self, prompt: &str) -> Step {
         self.executor = Executor::External { prompt: Some(prompt.into()) };
         self
@@ -153,10 +167,41 @@ impl World {
     }
 
     fn end(&mut self, step: &str, result: Result<Map<String, Value>, Failure>) {
-        let outcome = Outcome { result, usage: None, cost_usd: None, session: None };
         let at = (self.runs.iter().position(|run| run.spec.step == step && !run.status.phase.is_final()))
             .unwrap_or_else(|| panic!("`{step}` is not in motion"));
-        self.runs[at] = finish(&self.flow, &self.runs[at], &outcome, self.now);
+        self.runs[at] = finish(&self.flow, &self.runs[at], &Outcome::of(result), self.now);
+    }
+
+    /// Begins every run that is due, as the controller does if there are places; gives them as `step.attempt`.
+    pub(super) fn begin(&mut self) -> Vec<String> {
+        let mut begun = Vec::new();
+        let mut oldest_first: Vec<usize> = (0..self.runs.len()).collect();
+        oldest_first.sort_by_key(|&at| self.runs[at].spec.order);
+        for at in oldest_first {
+            let run = &self.runs[at];
+            if !is_due(&self.flow, &self.runs, run, self.now) {
+                continue;
+            }
+            let alone = match task(&self.flow, run) {
+                Some(Task::Work(executor)) => {
+                    matches!(executor, Executor::External { .. } | Executor::Mock(_) | Executor::SubFlow(_))
+                }
+                Some(Task::Notification { .. }) => false,
+                None => panic!("{} is due, and there is nothing to do", run.metadata.name),
+            };
+            let name = format!("{}.{}", run.spec.step, run.spec.attempt);
+            let workload = (!alone).then(|| WorkloadUid(format!("w-{name}-{}", run.status.tries.len())));
+            self.runs[at] = begin(&self.flow, run, workload, self.now);
+            begun.push(name);
+        }
+        begun
+    }
+
+    /// It is so late now, and a pass follows.
+    pub(super) fn at(&mut self, now: i64) -> &mut World {
+        self.now = Time(now);
+        self.pass();
+        self
     }
 
     /// The run of the step that is in motion ends well, and a pass follows.

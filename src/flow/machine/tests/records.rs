@@ -93,7 +93,8 @@ fn what_a_rule_decides_is_told_in_its_words_and_recorded() {
     assert_eq!(of, decision(ExitAction::Abandon, "no"));
     let (said, of) = decided(step("a").back_to("other", "True", Some(3)), given(json!({})));
     assert_eq!(said[..2], [completed.clone(), rule("rule `again`: loop to `other`")]);
-    let back = Decision { action: ExitAction::Loop, rule: Some("again".into()), target: Some("other".into()), retry: false };
+    let back =
+        Decision { action: ExitAction::Loop, rule: Some("again".into()), target: Some("other".into()), retry: false };
     assert_eq!(of, Some(back));
     let (said, of) = decided(step("a").back_to("a", "True", Some(1)), given(json!({})));
     assert_eq!(said[..2], [completed.clone(), rule("rule `again`: `a` has run as often as it may; escalate")]);
