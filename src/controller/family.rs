@@ -92,8 +92,9 @@ pub(super) fn family_name(run: &StepRun) -> String {
 
 /// The run that a sub-job works for now: of those that its parent's run handed it on to, the last.
 pub(super) fn run_of<'a>(runs: &'a [StepRun], began: &str) -> Option<&'a StepRun> {
-    let own =
-        runs.iter().filter(|run| began.strip_prefix(run.spec.job.as_str()).is_some() && family_name(run) == began);
+    let (step, attempt) = began.strip_prefix(&runs.first()?.spec.job)?.strip_prefix('.')?.rsplit_once('.')?;
+    let attempt: u32 = attempt.parse().ok()?;
+    let own = runs.iter().filter(|run| run.spec.adopts.unwrap_or(run.spec.attempt) == attempt && run.spec.step == step);
     own.max_by_key(|run| run.spec.attempt)
 }
 

@@ -13,7 +13,7 @@ use super::job_next::JobNext;
 use super::programs;
 use super::settle::{SOON, World};
 use super::shelf::Shelf;
-use crate::flow::{self, Child, Executor, Flow, FlowSource, SubFlowTask, Task};
+use crate::flow::{self, Child, Executor, Flow, FlowSource, ItemError, SubFlowTask, Task};
 use crate::model::{
     Event, EventType, FLOW_DIR_ANNOTATION, Failure, Job, JobPhase, JobSpec, Kind, Meta, Outcome, Parent, Reading,
     RunPhase, StepRun, Time,
@@ -58,14 +58,22 @@ fn of_run(live: &[JobNext<'_>], family: &Family, at: JobAt, run: &StepRun) -> BT
     own.map(|&child| (index_of(&live[child].job), child)).collect()
 }
 
+/// Whether it is worth to ask what the sub-jobs come to. To tell all that a thousand have given, each time that one of them ends,
+/// would take long.
+fn may_be_over(live: &[JobNext<'_>], children: &BTreeMap<usize, JobAt>, run: &StepRun, task: &SubFlowTask<'_>) -> bool {
+    let over = || children.values().map(|&child| &live[child].job).filter(|job| job.is_over() && !is_old(job, run));
+    let fails = || over().any(|job| job.status.phase != JobPhase::Succeeded);
+    over().count() >= task.count() || (task.on_error == ItemError::FailFast && fails())
+}
+
 /// What the flow machine is to know of them. One that is to be begun again is as good as not there.
-fn told(live: &[JobNext<'_>], children: &BTreeMap<usize, JobAt>, run: &StepRun) -> Vec<Child> {
+fn told(live: &[JobNext<'_>], children: &BTreeMap<usize, JobAt>, run: &StepRun, whole: bool) -> Vec<Child> {
     let jobs = children.values().map(|&child| &live[child].job).filter(|job| !is_old(job, run));
     jobs.map(|job| Child {
         index: index_of(job),
         phase: if job.is_over() || !job.status.phase.is_terminal() { job.status.phase } else { JobPhase::Pending },
-        outputs: job.status.outputs.clone(),
-        failure: how_it_ended(job),
+        outputs: if whole { job.status.outputs.clone() } else { None },
+        failure: if whole { how_it_ended(job) } else { String::new() },
         cost_usd: job.status.cost_usd,
     })
     .collect()
@@ -83,8 +91,11 @@ pub(super) fn outcomes(live: &[JobNext<'_>], family: &Family, at: JobAt) -> Vec<
     let Some(flow) = &next.flow else { return Vec::new() };
     let ended = next.runs.iter().enumerate().filter(|(_, run)| is_at_work(run)).filter_map(|(place, run)| {
         let task = flow::sub_flow_of(flow, run)?;
-        let children = told(live, &of_run(live, family, at, run), run);
-        Some((place, task.outcome(&children)?))
+        let children = of_run(live, family, at, run);
+        if !may_be_over(live, &children, run, &task) {
+            return None;
+        }
+        Some((place, task.outcome(&told(live, &children, run, true))?))
     });
     ended.collect()
 }
@@ -240,7 +251,7 @@ impl<'a> Making<'a> {
     ) -> Result<(), No> {
         let there = of_run(live, self.family, at, run);
         let most = usize::try_from(self.world.desired.policy.max_concurrent.items).unwrap_or(usize::MAX);
-        for index in task.missing(&told(live, &there, run), most) {
+        for index in task.missing(&told(live, &there, run, false), most) {
             match there.get(&index) {
                 Some(&child) => begin_again(Arc::make_mut(&mut live[child].job), run, task, index),
                 None => {

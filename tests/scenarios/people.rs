@@ -64,7 +64,8 @@ pub static FLOWS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         json!({"sub": below("nowhere"), "b": script()}),
         json!({"sub": below("ring")}),
     ];
-    steps.into_iter().map(|steps| json!({"name": "f", "steps": steps})).collect()
+    let inputs = json!({"items": {"default": []}});
+    steps.into_iter().map(|steps| json!({"name": "f", "inputs": inputs, "steps": steps})).collect()
 });
 
 /// Flow files beside the flows.

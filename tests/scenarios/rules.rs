@@ -203,9 +203,7 @@ impl It {
                     let name = &after.metadata.name;
                     if before.status.phase != after.status.phase {
                         self.say(|| format!("job {name} is {}", after.status.phase.as_str()));
-                        if before.is_over()
-                            || (before.is_to_be_retried() && after.is_over()) && after.spec.parent.is_none()
-                        {
+                        if before.is_over() && before.uid() == after.uid() {
                             self.broken(format!(
                                 "job {name} was {:?} and is {:?}",
                                 before.status.phase, after.status.phase
