@@ -56,8 +56,10 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn permission(&self) -> Result<Value, Error> {
         let request: RequestPermissionRequest = self.params()?;
-        let being_cancelled = self.wanted.closing || self.turn(&request.session_id).is_err();
-        reply(permission::answer(self.config.permissions, being_cancelled, &request.options))
+        let turn = self.turn(&request.session_id);
+        let being_cancelled = self.wanted.closing || turn.is_err();
+        let own = turn.ok().and_then(|turn| turn.permissions);
+        reply(permission::answer(own.unwrap_or(self.config.permissions), being_cancelled, &request.options))
     }
 
     fn read(&self) -> Result<Value, Error> {

@@ -55,6 +55,8 @@ pub struct Turn {
     /// The tools that the agent may use; empty: its own choice. A session keeps those of the turn that opened it. Only
     /// `claude-agent-acp` is known to listen to this.
     pub tools: Vec<String>,
+    /// How requests for permission are answered; none: as the adapter's are.
+    pub permissions: Option<Permissions>,
     /// The conversation that it continues, or begins; none: a session of its own, closed when the turn is not wanted any more.
     pub conversation: Option<Conversation>,
 }

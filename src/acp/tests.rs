@@ -53,6 +53,7 @@ impl World {
             output_mode: OutputMode::StreamResult,
             model: None,
             tools: Vec::new(),
+            permissions: None,
             conversation: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::client::{Client, path_of};
 use super::console::Console;
-use super::failure::{Context, Done, Exit};
+use super::failure::{Context, Done, Exit, Failure};
 use super::names::job_name;
 use super::text::at;
 use super::wait::{self, Goal};
@@ -24,15 +24,21 @@ pub struct Args {
     timeout: Span,
 }
 
+/// Asks for something of a job; gives its phase then, and whether it has ended.
+pub async fn post(client: &Client, name: &str, action: &str) -> Result<(String, bool), Failure> {
+    let path = format!("{}/{action}", path_of(Kind::Job, Some(name)));
+    let job = client.json(Method::POST, &path, None).await.to(|| format!("{action} job/{name}"))?;
+    let phase = at(&job, "/status/phase");
+    let has_ended = ["Succeeded", "Failed", "Cancelled"].contains(&phase.as_str());
+    Ok((phase, has_ended))
+}
+
 pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
     let client = Client::new(state.clone());
     let mut names = Vec::new();
     for text in &args.jobs {
         let name = job_name(text);
-        let path = format!("{}/cancel", path_of(Kind::Job, Some(name)));
-        let job = client.json(Method::POST, &path, None).await.to(|| format!("cancel job/{name}"))?;
-        let phase = at(&job, "/status/phase");
-        let had_ended = ["Succeeded", "Failed", "Cancelled"].contains(&phase.as_str());
+        let (phase, had_ended) = post(&client, name, "cancel").await?;
         console.line(&if had_ended {
             format!("job/{name} is {phase} already")
         } else {

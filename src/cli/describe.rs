@@ -24,6 +24,8 @@ pub struct Args {
 
 /// How many events are told.
 const EVENTS: usize = 20;
+/// How many sub-jobs are listed.
+const SUB_JOBS: usize = 30;
 /// The longest value that is shown whole, in characters.
 const VALUE_MAX: usize = 200;
 
@@ -42,6 +44,10 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
             let about = About::of(&source, &name).await?;
             story.job(&object);
             story.runs(&names::runs_of(&source, &name).await?);
+            let mut jobs = source.list(Kind::Job, &[]).await?;
+            let uid = at(&object, "/metadata/uid");
+            jobs.retain(|job| at(job, "/spec/parent/jobUid") == uid);
+            story.sub_jobs(&jobs);
             let mut workloads = source.list(Kind::Workload, &[]).await?;
             workloads.retain(|workload| about.has_workload(&at(workload, "/metadata/name")));
             story.workloads(&workloads);
@@ -126,6 +132,8 @@ impl Story {
     fn job(&mut self, job: &Value) {
         self.field("flow", flow_of(job));
         self.field("wanted", at(job, "/spec/state"));
+        self.field("parent", parent(job));
+        self.field("after", before(job));
         self.field("inputs", pairs(job.pointer("/spec/inputs")));
         self.field("outputs", pairs(job.pointer("/status/outputs")));
         self.times(job);
@@ -177,6 +185,32 @@ impl Story {
                     self.text.push_str(&format!("  {:width$}  {}\n", "", self.paint(Tone::Dim, &detail)));
                 }
             }
+        }
+    }
+
+    /// A line a sub-job: those that are under way or ended badly first, and not more than so many.
+    fn sub_jobs(&mut self, jobs: &[Value]) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.heading("Sub-jobs");
+        let mut jobs: Vec<&Value> = jobs.iter().collect();
+        let place = |job: &Value| (at(job, "/spec/parent/run"), job["spec"]["parent"]["index"].as_u64());
+        jobs.sort_by_key(|job| (at(job, "/status/phase") == "Succeeded", place(job)));
+        let shown = jobs.get(..SUB_JOBS).unwrap_or(&jobs);
+        let width = shown.iter().map(|job| at(job, "/metadata/name").chars().count()).max().unwrap_or(0);
+        for job in shown {
+            let phase = at(job, "/status/phase");
+            let took = duration_between(job, "/status/startedAt", "/status/finishedAt", self.now);
+            let mut facts = vec![took, cost(job), at(job, "/status/reason")];
+            facts.retain(|fact| !fact.is_empty());
+            let phase = self.paint(tone_of(&phase), &format!("{phase:<9}"));
+            let line = format!("  {:<width$}  {phase}  {}", at(job, "/metadata/name"), facts.join(", "));
+            self.text.push_str(&format!("{}\n", line.trim_end()));
+        }
+        let rest = jobs.len() - shown.len();
+        if rest > 0 {
+            self.text.push_str(&format!("  and {rest} more\n"));
         }
     }
 
@@ -265,6 +299,23 @@ fn cost(object: &Value) -> String {
     object.pointer("/status/costUsd").and_then(Value::as_f64).map(usd).unwrap_or_default()
 }
 
+/// `job triage-all, run triage-all.each.1, item 3`.
+fn parent(job: &Value) -> String {
+    let Some(parent) = job.pointer("/spec/parent") else { return String::new() };
+    let item = parent["index"].as_u64().map(|index| format!(", item {index}")).unwrap_or_default();
+    format!("job {}, run {}{item}", at(parent, "/job"), at(parent, "/run"))
+}
+
+/// The jobs that come before one.
+fn before(job: &Value) -> String {
+    let after = job.pointer("/spec/after").and_then(Value::as_array).into_iter().flatten();
+    let from = job.pointer("/spec/inputsFrom").and_then(Value::as_object).into_iter().flatten();
+    let mut names: Vec<&str> = after.chain(from.map(|(_, from)| &from["job"])).filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
 /// `abandon, by rule `not_worth_it``.
 fn decision(run: &Value) -> String {
     let action = at(run, "/status/decision/action");
@@ -325,6 +376,11 @@ mod tests {
         story.title(Kind::Job, &job);
         story.job(&job);
         story.runs(&[run, other]);
+        let sub_job = |name: &str, phase: &str, index: u64| {
+            json!({"metadata": {"name": name}, "spec": {"parent": {"job": "triage-482", "run": "triage-482.each.1", "index": index}},
+                   "status": {"phase": phase}})
+        };
+        story.sub_jobs(&[sub_job("each-0", "Succeeded", 0), sub_job("each-1", "Running", 1)]);
         story.workloads(&[workload]);
         insta::assert_snapshot!(story.text, @r"
         job triage-482: Failed (Abandoned)
@@ -344,6 +400,10 @@ mod tests {
                       result=no
           deeper #12  Failed
                       ExitStatus: exit status 1
+
+        Sub-jobs
+          each-1  Running
+          each-0  Succeeded
 
         Workloads
           0198  Adapter  Stopping  Ask, pids 41,42 (3.1MB), OwnerTerminal

@@ -20,8 +20,12 @@ mod llm_request;
 mod logs;
 mod names;
 mod notify;
+mod pause;
 mod place;
 mod plan;
+mod requires;
+mod resume;
+mod retry;
 mod rows;
 mod run;
 mod schema;
@@ -64,6 +68,9 @@ enum Verb {
     Detach(detach::Args),
     Start(start::Args),
     Cancel(cancel::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
+    Retry(retry::Args),
     Fulfill(fulfill::Args),
     Wait(wait::Args),
     Events(events::Args),
@@ -144,6 +151,9 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Delete(args) => delete::main(args, &state, console).await,
         Verb::Start(args) => start::main(args, &state, console).await,
         Verb::Cancel(args) => cancel::main(args, &state, console).await,
+        Verb::Pause(args) => pause::main(args, &state, console).await,
+        Verb::Resume(args) => resume::main(args, &state, console).await,
+        Verb::Retry(args) => retry::main(args, &state, console).await,
         Verb::Fulfill(args) => fulfill::main(args, &state, console).await,
         Verb::Wait(args) => wait::main(args, &state, console).await,
         Verb::Events(args) => events::main(args, &state, console).await,

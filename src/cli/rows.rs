@@ -2,15 +2,15 @@
 
 use super::console::Tone;
 use super::table::Cell;
-use super::text::{age_at, at, bytes, duration_between, exit, usd};
+use super::text::{age_at, at, bytes, duration_between, exit, until_at, usd};
 use crate::model::{Kind, Time};
 use serde_json::Value;
 
 /// The heads of a kind's table.
 pub fn heads(kind: Kind, wide: bool) -> Vec<&'static str> {
     let (narrow, more): (&[_], &[_]) = match kind {
-        Kind::Job => (&["NAME", "PHASE", "REASON", "AGE"], &["FLOW", "COST", "MESSAGE"]),
-        Kind::StepRun => (&["NAME", "STEP", "ATTEMPT", "PHASE", "AGE", "DURATION"], &["WORKLOAD", "MESSAGE"]),
+        Kind::Job => (&["NAME", "PHASE", "REASON", "AGE"], &["FLOW", "PARENT", "COST", "MESSAGE"]),
+        Kind::StepRun => (&["NAME", "STEP", "ATTEMPT", "PHASE", "NEXT", "AGE", "DURATION"], &["WORKLOAD", "MESSAGE"]),
         Kind::Workload => (
             &["NAME", "TYPE", "PHASE", "STAGE", "OWNERS", "PIDS", "MEMORY", "AGE"],
             &["COMMAND", "EXIT", "CAUSE", "LET-GO"],
@@ -32,11 +32,13 @@ pub fn row(kind: Kind, object: &Value, wide: bool, now: Time) -> Vec<Cell> {
     let message = text("/status/message");
     let (mut row, more) = match kind {
         Kind::Job => {
-            (vec![name, phase, text("/status/reason"), age], vec![flow_of(object).into(), cost(object), message])
+            let more = vec![flow_of(object).into(), text("/spec/parent/job"), cost(object), message];
+            (vec![name, phase, text("/status/reason"), age], more)
         }
         Kind::StepRun => {
             let took = duration_between(object, "/status/startedAt", "/status/finishedAt", now);
-            let row = vec![name, text("/spec/step"), text("/spec/attempt"), phase, age, took.into()];
+            let next = until_at(object, "/status/dueAt", now).into();
+            let row = vec![name, text("/spec/step"), text("/spec/attempt"), phase, next, age, took.into()];
             (row, vec![text("/status/workload"), message])
         }
         Kind::Workload => {
@@ -152,7 +154,7 @@ mod tests {
     fn jobs_have_a_phase_and_a_reason() {
         let job = json!({
             "metadata": {"name": "triage-482", "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"flowRef": "triage"},
+            "spec": {"flowRef": "triage", "parent": {"job": "all", "run": "all.each.1"}},
             "status": {"phase": "Failed", "reason": "Abandoned", "message": "step `look`", "costUsd": 0.25},
         });
         let fresh = json!({"metadata": {"name": "b"}, "spec": {"flow": {"steps": {}}}, "status": {"phase": "Pending"}});
@@ -162,9 +164,9 @@ mod tests {
         b           Pending  -          -
         ");
         insta::assert_snapshot!(shown(Kind::Job, &[job, fresh], true), @r"
-        NAME        PHASE    REASON     AGE  FLOW      COST     MESSAGE
-        triage-482  Failed   Abandoned  5s   triage    $0.2500  step `look`
-        b           Pending  -          -    (inline)  -        -
+        NAME        PHASE    REASON     AGE  FLOW      PARENT  COST     MESSAGE
+        triage-482  Failed   Abandoned  5s   triage    all     $0.2500  step `look`
+        b           Pending  -          -    (inline)  -       -        -
         ");
     }
 
@@ -175,9 +177,14 @@ mod tests {
             "spec": {"step": "look", "attempt": 2},
             "status": {"phase": "Running", "startedAt": "2026-01-01T00:00:01Z", "workload": "0198"},
         });
-        insta::assert_snapshot!(shown(Kind::StepRun, &[run], true), @r"
-        NAME      STEP  ATTEMPT  PHASE    AGE  DURATION  WORKLOAD  MESSAGE
-        j.look.2  look  2        Running  5s   4.0s      0198      -
+        let poll = json!({
+            "metadata": {"name": "j.ask.1"}, "spec": {"step": "ask", "attempt": 1},
+            "status": {"phase": "Suspended", "dueAt": "2026-01-01T00:00:50Z"},
+        });
+        insta::assert_snapshot!(shown(Kind::StepRun, &[run, poll], true), @r"
+        NAME      STEP  ATTEMPT  PHASE      NEXT  AGE  DURATION  WORKLOAD  MESSAGE
+        j.look.2  look  2        Running    -     5s   4.0s      0198      -
+        j.ask.1   ask   1        Suspended  45s   -    -         -         -
         ");
         let workload = json!({
             "metadata": {"name": "0198", "creationTimestamp": "2026-01-01T00:00:00Z"},

@@ -4,7 +4,7 @@ use super::client::{Client, path_of};
 use super::console::Console;
 use super::failure::{Context, Failure};
 use super::text::url;
-use crate::controller;
+use crate::controller::{self, Veil};
 use crate::model::{Event, Kind};
 use crate::os::StateDir;
 use crate::store::{EventFilter, Store, StoreError};
@@ -63,7 +63,9 @@ impl Source {
                 let objects = store.list(kind).map_err(Failure::from).to(what)?;
                 let wanted =
                     |meta: &crate::model::Meta| labels.iter().all(|(key, value)| meta.labels.get(key) == Some(value));
-                Ok(objects.iter().filter(|object| wanted(object.meta())).map(|object| object.to_json()).collect())
+                let veil = Veil::new(store);
+                let shown = objects.iter().filter(|object| wanted(object.meta())).map(|object| veil.object(object));
+                shown.collect::<Result<_, _>>().map_err(Failure::from).to(what)
             }
         }
     }
@@ -78,7 +80,8 @@ impl Source {
             },
             Source::Stored(store, _) => {
                 let object = store.get(kind, name).map_err(Failure::from).to(what)?;
-                Ok(object.map(|object| object.to_json()))
+                let shown = object.map(|object| Veil::new(store).object(&object)).transpose();
+                shown.map_err(Failure::from).to(what)
             }
         }
     }
@@ -114,7 +117,9 @@ impl Source {
             }
             Source::Stored(store, _) => {
                 let (kind, name) = of.map(|(kind, name)| (kind, name.to_owned())).unzip();
-                Ok(store.events(0, limit, &EventFilter { kind, name, newest: true })?)
+                let events = store.events(0, limit, &EventFilter { kind, name, newest: true })?;
+                let veil = Veil::new(store);
+                Ok(events.into_iter().map(|event| veil.event(event)).collect::<Result<_, _>>()?)
             }
         }
     }
@@ -138,7 +143,7 @@ impl Source {
                 Err(failure) if failure.exit == super::failure::Exit::NotFound => Ok((Bytes::new(), offset)),
                 result => result,
             },
-            Source::Stored(_, state) => {
+            Source::Stored(store, state) => {
                 let path = state.transcripts(&workload.into()).join(stream);
                 let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
                 let mut bytes = Vec::new();
@@ -151,6 +156,10 @@ impl Source {
                     Err(error) => return Err(failed(error)),
                 }
                 let end = offset + bytes.len() as u64;
+                let secrets = Veil::new(store).of_workload(&workload.into())?.by_line();
+                if !secrets.is_empty() {
+                    bytes = secrets.mask_text(&String::from_utf8_lossy(&bytes)).into_owned().into_bytes();
+                }
                 Ok((Bytes::from(bytes), end))
             }
         }

@@ -19,6 +19,9 @@ pub struct Args {
     /// An input of the flow: JSON if it parses, else a string; may be given again
     #[arg(short, long = "input", value_name = "KEY=VALUE", value_parser = names::pair)]
     inputs: Vec<(String, String)>,
+    /// A job that must have succeeded before it begins; may be given again
+    #[arg(long, value_name = "JOB")]
+    after: Vec<String>,
     /// The job's name [default: the flow's name and six random characters]
     #[arg(long)]
     name: Option<String>,
@@ -56,7 +59,7 @@ async fn create(client: &Client, args: &Args) -> Result<String, Failure> {
     loop {
         tries += 1;
         let name = args.name.clone().unwrap_or_else(|| format!("{}-{}", args.flow, random_word()));
-        let job = job(&args.flow, &name, &args.inputs);
+        let job = job(&args.flow, &name, &args.inputs, &args.after);
         let created = client.exchange(Method::POST, &path_of(Kind::Job, None), Some(&job)).await?;
         let code = created.status().as_u16();
         if created.status().is_success() {
@@ -68,10 +71,13 @@ async fn create(client: &Client, args: &Args) -> Result<String, Failure> {
     }
 }
 
-fn job(flow: &str, name: &str, inputs: &[(String, String)]) -> Value {
+fn job(flow: &str, name: &str, inputs: &[(String, String)], after: &[String]) -> Value {
     let mut spec = json!({"flowRef": flow});
     if !inputs.is_empty() {
         spec["inputs"] = Value::Object(names::values(inputs));
+    }
+    if !after.is_empty() {
+        spec["after"] = after.iter().map(|job| names::job_name(job)).collect();
     }
     json!({"apiVersion": crate::model::API_VERSION, "kind": Kind::Job.as_str(), "metadata": {"name": name}, "spec": spec})
 }
@@ -89,8 +95,10 @@ mod tests {
 
     #[test]
     fn a_job_refers_to_its_flow() {
-        let job = job("triage", "t", &[("ticket".into(), "482".into()), ("who".into(), "me".into())]);
+        let job = job("triage", "t", &[("ticket".into(), "482".into()), ("who".into(), "me".into())], &[]);
         assert_eq!(job["spec"], json!({"flowRef": "triage", "inputs": {"ticket": 482, "who": "me"}}));
+        let after = super::job("triage", "t", &[], &["job/first".into(), "second".into()]);
+        assert_eq!(after["spec"], json!({"flowRef": "triage", "after": ["first", "second"]}));
         let (first, second) = (random_word(), random_word());
         assert!(first.len() == 6 && first != second && crate::manifest::is_name(&first));
     }

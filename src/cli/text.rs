@@ -69,6 +69,11 @@ pub fn age_at(object: &Value, path: &str, now: Time) -> String {
     time_at(object, path).map(|time| age(now.since(time))).unwrap_or_default()
 }
 
+/// How far away a time is; empty where there is none, or it is past.
+pub fn until_at(object: &Value, path: &str, now: Time) -> String {
+    time_at(object, path).filter(|time| *time > now).map(|time| age(time.since(now))).unwrap_or_default()
+}
+
 /// From one path to the other, or until now; empty where it has not begun.
 pub fn duration_between(object: &Value, from: &str, to: &str, now: Time) -> String {
     let span = time_at(object, from).map(|from| time_at(object, to).unwrap_or(now).since(from));

@@ -4,6 +4,7 @@ use super::console::Console;
 use super::failure::{Done, Exit, Failure};
 use super::get::{Format, whole_as_text};
 use super::names;
+use super::requires;
 use crate::controller;
 use crate::manifest::render;
 use crate::model::{Diagnostic, Severity};
@@ -16,6 +17,9 @@ pub struct Args {
     /// Files, directories (each manifest in them, or their FLOW.yaml), or `-` for standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// Also run the checks of what the flows require
+    #[arg(long)]
+    check_requires: bool,
     /// How it is shown: table (for people), json, or yaml
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
     output: Format,
@@ -29,11 +33,14 @@ pub fn main(args: Args, console: &mut Console) -> Done {
     for file in names::each_file(&args.files) {
         let (name, diagnostics) = match file {
             Ok(file) => {
-                let loaded = controller::load_text(&file.name, &file.text, Some(&file.dir));
-                if loaded.first_error().is_some() {
+                let mut diagnostics = controller::load_text(&file.name, &file.text, Some(&file.dir)).diagnostics;
+                if args.check_requires {
+                    diagnostics.extend(requires::missing(&file.name, &file.text, &file.dir));
+                }
+                if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
                     exit = Exit::Failed;
                 }
-                (Some(file.name), loaded.diagnostics)
+                (Some(file.name), diagnostics)
             }
             Err((name, failure)) => {
                 // That a file is not there is the answer only where nothing else is wrong.

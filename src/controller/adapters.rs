@@ -1,17 +1,20 @@
 //! The adapters that are spoken with: one driver each. A driver knows nothing that its workload's files do not say, so all
 //! of this may be dropped at any moment, and is when the controller dies.
 
+use super::flows::Flows;
 use super::outcome;
-use super::settle::{Flows, Talk, working_dir};
-use crate::acp::{self, Driver, DriverConfig, Handshake, OutputMode, Turn, TurnState, Wanted};
-use crate::flow::{self, Executor, Flow, Prompt, Step};
+use super::settle::{Process, Talk};
+use super::turns::{self, turn_of};
+use crate::acp::{self, Driver, DriverConfig, Handshake, TurnState, Wanted};
+use crate::flow;
 use crate::model::{
-    Exit, Job, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Span, Stage, StepRun, Time, Workload,
+    Exit, Failure, Observed, Outcome, Permissions, Reading, RunPhase, Snapshot, Span, Stage, StepRun, Time, Workload,
     WorkloadPhase, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
@@ -147,7 +150,8 @@ impl Adapters {
             let (Some(job), Some(flow)) = (desired.jobs.get(&run.spec.job_uid), flows.get(&run.spec.job_uid)) else {
                 continue;
             };
-            match self.turn(job, &flow, run) {
+            let asked = turns::Asked { state_dir: &self.state_dir, desired, job, flow: &flow, run };
+            match asked.turn() {
                 Some(Ok(turn)) => turns.push(turn),
                 Some(Err(why)) => {
                     self.unready.insert(turn_of(run), why);
@@ -156,74 +160,25 @@ impl Adapters {
             }
         }
         turns.sort_by(|a, b| a.run.cmp(&b.run));
-        Wanted { turns, closing, ..Wanted::default() }
-    }
-
-    /// The turn of a run: the same words whenever it is asked for.
-    fn turn(&self, job: &Job, flow: &Flow, run: &StepRun) -> Option<Result<Turn, String>> {
-        let step = flow.steps.get(&run.spec.step)?;
-        let Executor::Agent(agent) = &step.executor else { return None };
-        let base = working_dir(job, &self.state_dir);
-        let cwd = match &step.working_dir {
-            Some(dir) => base.join(flow::substitute(dir, &run.spec.inputs)),
-            None => base,
-        };
-        // A job's own directory is made for it; one that somebody named is theirs to make.
-        if job.spec.working_dir.is_none()
-            && let Err(error) = std::fs::create_dir_all(self.state_dir.workspace(&job.uid()))
-        {
-            return Some(Err(format!("failed to create the job's workspace: {error}")));
+        // What a later step may go on with stays open as long as its job lives.
+        let mut keep = BTreeSet::new();
+        for owner in desired.workloads.get(uid).into_iter().flat_map(|row| &row.spec.owners) {
+            let living = desired.jobs.get(&owner.uid).filter(|job| !job.status.phase.is_terminal());
+            if let (Some(job), Some(flow)) = (living, flows.get(&owner.uid)) {
+                let kept = flow::kept_conversations(&flow, desired.runs_of(&owner.uid));
+                keep.extend(kept.iter().map(|key| turns::key_of(key, job)));
+            }
         }
-        let text = match &agent.prompt {
-            Prompt::Text(text) => text.clone(),
-            Prompt::File(file) => {
-                let path =
-                    job.status.flow_dir.as_deref().map_or_else(|| PathBuf::from(file), |dir| Path::new(dir).join(file));
-                match std::fs::read_to_string(&path) {
-                    Ok(text) => text,
-                    Err(error) => return Some(Err(format!("failed to read prompt_file {}: {error}", path.display()))),
-                }
-            }
-        };
-        let mut allowed_paths: Vec<PathBuf> = agent.allowed_paths.iter().map(|path| cwd.join(path)).collect();
-        let mut prompt_values = run.spec.inputs.clone();
-        let (output_mode, block) = match agent.output_mode {
-            flow::OutputMode::Effect => (OutputMode::Effect, String::new()),
-            flow::OutputMode::StreamResult => (OutputMode::StreamResult, String::new()),
-            flow::OutputMode::File => {
-                let path = output_path(agent.output_path.as_deref(), &cwd, &self.state_dir, job, run);
-                allowed_paths.extend(path.parent().map(Path::to_path_buf));
-                prompt_values.insert("STEPWISE_OUTPUT_FILE".into(), path.to_string_lossy().into_owned().into());
-                let block = output_block(step, &path);
-                (OutputMode::File(path), block)
-            }
-        };
-        let prompt = format!("{}{block}", flow::substitute(&text, &prompt_values));
-        Some(Ok(Turn {
-            run: turn_of(run),
-            prompt,
-            cwd,
-            allowed_paths,
-            output_mode,
-            model: agent.model.clone(),
-            tools: Vec::new(),
-            conversation: None,
-        }))
+        Wanted { turns, keep, closing }
     }
-}
-
-/// What the turn of a run is called towards its agent. A job may be deleted and come again under its name, and an agent that is
-/// shared outlives both: what it said to the one is not an answer to the other.
-pub fn turn_of(run: &StepRun) -> String {
-    format!("{}@{}", run.metadata.name, run.spec.job_uid)
 }
 
 impl Talk for Adapters {
     fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
         let turn = turn_of(run);
         if let Some(why) = self.unready.get(&turn) {
-            let failure = crate::model::Failure { reason: "PromptMissing".into(), message: why.clone() };
-            return Some(Outcome { result: Err(failure), usage: None, cost_usd: None, session: None });
+            let failure = Failure { reason: "PromptMissing".into(), message: why.clone() };
+            return Some(Outcome::of(Err(failure)));
         }
         let link = self.links.get(run.status.workload.as_ref()?)?;
         match link.driver.progress().borrow().turns.get(&turn)? {
@@ -232,8 +187,12 @@ impl Talk for Adapters {
         }
     }
 
-    fn outcome_of_script(&self, workload: &Workload, exit: &Exit) -> Outcome {
-        outcome::of_script(exit, &self.state_dir.transcripts(&workload.uid()))
+    fn emitted_by(&self, run: &StepRun) -> Option<Result<Value, Failure>> {
+        turns::emitted(&turns::emit_path(&self.state_dir, run))
+    }
+
+    fn outcome_of_process(&self, what: Process, workload: &Workload, exit: &Exit) -> Outcome {
+        outcome::of(what, exit, &self.state_dir.transcripts(&workload.uid()))
     }
 
     fn session_of(&self, run: &StepRun) -> Option<String> {
@@ -269,25 +228,4 @@ impl Talk for Adapters {
         });
         all.collect()
     }
-}
-
-fn output_path(given: Option<&str>, cwd: &Path, state_dir: &StateDir, job: &Job, run: &StepRun) -> PathBuf {
-    match given {
-        Some(path) => cwd.join(flow::substitute(path, &run.spec.inputs)),
-        None => state_dir.job(&job.uid()).join("outputs").join(format!("{}.{}.json", run.spec.step, run.spec.attempt)),
-    }
-}
-
-/// What an agent is told about its output file, at the end of its prompt.
-fn output_block(step: &Step, path: &Path) -> String {
-    let keys: Vec<String> = step.outputs.keys().map(|key| format!("`{key}`")).collect();
-    let what = if keys.is_empty() {
-        "a JSON object with your results".to_owned()
-    } else {
-        format!("a JSON object with the keys {}", keys.join(", "))
-    };
-    format!(
-        "\n\n---\nBefore you finish, write {what}, and nothing else, to this file:\noutput file: {}\n",
-        path.display()
-    )
 }

@@ -1,7 +1,8 @@
 //! One pass, decided: from what should be, what is, and what was said, to what is written or done. It reads no clock, writes
 //! nothing, and signals nobody; the loop performs what it gives, and so does the simulation.
 
-use super::settle::{self, Flows, World};
+use super::flows::Flows;
+use super::settle::{self, World};
 use super::verdicts::{self, Send};
 use crate::model::{RunPhase, Stage, Time, WorkloadUid};
 use crate::plan::{self, Action, Guard, Line, Plan, Violation};

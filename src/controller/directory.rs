@@ -214,6 +214,7 @@ impl Sync<'_> {
                             reason: "NotUnderstood".into(),
                             message: message.clone(),
                             last_transition_time: self.now,
+                            observed_generation: None,
                         });
                     }
                 }

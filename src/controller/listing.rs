@@ -3,6 +3,7 @@
 //! It is held open meanwhile: when it is moved away, or another one is put in its place, this is still the one that was listed, and
 //! a file that is listed and can not be opened is one that was removed.
 
+use super::outside::is_config;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -50,7 +51,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
         }
         let (key, below) = if is_directory(&handle, name)? {
             (format!("{text}/FLOW.yaml"), name.join("FLOW.yaml"))
-        } else if is_manifest(&text) {
+        } else if is_manifest(&text) && !is_config(&text) {
             (text, name.to_owned())
         } else {
             continue;

@@ -3,8 +3,8 @@
 use crate::flow;
 use crate::manifest::{self, DocumentKind};
 use crate::model::{
-    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, Flow, Job, JobSpec, Kind, Meta, NoStatus, PathSegment, Problem,
-    Severity,
+    AnyObject, Diagnostic, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Flow, Job, JobSpec, Kind, Meta, NoStatus,
+    PathSegment, Problem, Severity,
 };
 use std::path::Path;
 
@@ -34,6 +34,18 @@ pub fn load(path: &Path, text: &[u8]) -> Loaded {
     load_text(&path.display().to_string(), text, Some(&dir))
 }
 
+/// The flow that is all of a text; or what is wrong with it, first of all, and in which line.
+pub(super) fn flow(file: &str, text: &[u8]) -> Result<serde_json::Value, String> {
+    let loaded = load_text(file, text, None);
+    if let Some(error) = loaded.first_error() {
+        return Err(format!("line {}: {}", error.line, error.message));
+    }
+    match loaded.objects.into_iter().next() {
+        Some(AnyObject::Flow(flow)) => Ok(flow.spec),
+        Some(_) | None => Err("line 1: it is no flow: `steps:` is missing".into()),
+    }
+}
+
 /// Loads a text that is called `file` in messages.
 pub fn load_text(file: &str, text: &[u8], dir: Option<&Path>) -> Loaded {
     let parsed = manifest::parse(file, text);
@@ -60,7 +72,7 @@ pub fn load_text(file: &str, text: &[u8], dir: Option<&Path>) -> Loaded {
             (DocumentKind::Object(_), Some(object)) => vec![object],
             (DocumentKind::Object(_), None) => Vec::new(),
         };
-        loaded.objects.extend(objects.into_iter().map(|object| at(object, dir)));
+        loaded.objects.extend(objects.into_iter().map(|object| at(object, file, dir)));
     }
     loaded.diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     loaded
@@ -80,15 +92,22 @@ fn bare_flow(file: &str, value: serde_json::Value) -> Vec<AnyObject> {
     vec![AnyObject::Flow(flow), AnyObject::Job(job)]
 }
 
-fn at(mut object: AnyObject, dir: Option<&Path>) -> AnyObject {
+fn at(mut object: AnyObject, file: &str, dir: Option<&Path>) -> AnyObject {
+    if let AnyObject::Job(job) = &mut object {
+        // Whose sub-job it is, the controller says.
+        job.spec.parent = None;
+    }
     let has_paths = match &object {
         AnyObject::Flow(_) => true,
         AnyObject::Job(job) => job.spec.flow.is_some(),
         _ => false,
     };
     if let (true, Some(dir)) = (has_paths, dir) {
-        let dir = dir.to_string_lossy().into_owned();
-        object.meta_mut().annotations.insert(FLOW_DIR_ANNOTATION.into(), dir);
+        let annotations = &mut object.meta_mut().annotations;
+        annotations.insert(FLOW_DIR_ANNOTATION.into(), dir.to_string_lossy().into_owned());
+        if let Some(name) = Path::new(file).file_name() {
+            annotations.insert(FLOW_FILE_ANNOTATION.into(), name.to_string_lossy().into_owned());
+        }
     }
     object
 }
@@ -104,6 +123,7 @@ pub fn merged(stored: &AnyObject, mut written: AnyObject) -> AnyObject {
     meta.deletion_timestamp = old.deletion_timestamp;
     match (&mut written, stored) {
         (AnyObject::Job(written), AnyObject::Job(stored)) => {
+            written.spec.parent.clone_from(&stored.spec.parent);
             written.status = stored.status.clone();
             written.status.conditions.retain(|condition| condition.r#type != MANIFEST_VALID);
         }

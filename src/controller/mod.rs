@@ -8,35 +8,55 @@ mod adapters;
 mod admit;
 mod classes;
 mod decide;
+mod dependencies;
 mod directory;
+mod ends;
+mod family;
+mod flows;
 mod handle;
+mod idle;
+mod job_next;
 mod listing;
 mod load;
 mod outcome;
+mod outside;
+mod places;
+mod programs;
 mod protect;
 mod rehearsal;
 mod requests;
+mod requirements;
+mod results;
 mod script;
 mod settle;
+mod shelf;
 mod speech;
+mod subjobs;
 mod tidy;
+mod turns;
+mod veil;
 mod verdicts;
 mod wake;
 mod watches;
 
-pub use adapters::turn_of;
 pub use decide::{Decided, Decision, decide};
+pub use flows::Flows;
 pub use handle::*;
 pub use load::{Loaded, load, load_text};
+pub use outside::Outside;
 #[doc(hidden)]
 pub use rehearsal::Rehearsal;
 pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
-pub use settle::{Flows, Talk, World};
+pub use settle::{Process, Talk, World};
+pub use shelf::{FlowFile, Shelf};
+pub use turns::turn_of;
+pub use veil::Veil;
 pub use verdicts::Send;
 
 use crate::act::{Aim, Hands, Host, HostPolicy};
 use crate::model::{
-    Breadth, Event, Kind, Observed, Pid, Reading, Snapshot, Stage, Time, Workload, WorkloadPhase, WorkloadUid,
+    Breadth, Event, Kind, Observed, Pid, Reading, RunPhase, Snapshot, Stage, StepRun, Time, Workload, WorkloadPhase,
+    WorkloadUid,
 };
 use crate::observe::Eyes;
 use crate::os::{self, Cgroups, LockError, Never, OsError, StateDir, StateLock};
@@ -114,6 +134,7 @@ pub struct Controller {
     hands: Hands,
     adapters: Adapters,
     flows: Flows,
+    outside: outside::Host,
     watches: Watches,
     bell: Arc<Notify>,
     passes: watch::Sender<Arc<Pass>>,
@@ -194,6 +215,7 @@ impl Controller {
             hands,
             adapters,
             flows: Flows::default(),
+            outside: outside::Host(store.clone()),
             watches: Watches::new(bell.clone(), os::raise_open_files()),
             passes: watch::channel(first).0,
             directories: options.dirs.iter().map(|dir| (dir.clone(), not_read())).collect(),
@@ -297,12 +319,14 @@ impl Controller {
             desired: &desired,
             observed: &observed,
             talk: &self.adapters,
+            outside: &self.outside,
             acts: &acts,
             bounds: &bounds,
             user: os::effective_uid(),
             state_dir: &self.options.state,
             exe: &self.host.exe,
             ended: &ended,
+            shelf: &shelf::OnDisk(&*self.store),
             now,
         };
         let mut new_uid = || uuid::Uuid::now_v7().to_string();
@@ -468,12 +492,18 @@ impl Controller {
     /// Whether what is is what should be, and nothing but a person or a program outside will change that.
     fn converged(&self) -> bool {
         let Ok(desired) = self.store.snapshot() else { return false };
-        let at_rest = desired.jobs.values().all(|job| {
-            let moving = desired.runs_of(&job.uid()).iter().any(|run| {
-                matches!(run.status.phase, crate::model::RunPhase::Pending | crate::model::RunPhase::Running)
-            });
-            !moving
-        });
+        let open = desired.jobs.values().filter(|job| !job.is_over());
+        let with_sub_jobs: BTreeSet<&str> =
+            open.filter_map(|job| Some(job.spec.parent.as_ref()?.run.as_str())).collect();
+        let moving = |run: &StepRun| match run.status.phase {
+            RunPhase::Pending => true,
+            // Its sub-jobs move, or wait for a person.
+            RunPhase::Running => !with_sub_jobs.contains(family::family_name(run).as_str()),
+            RunPhase::Suspended | RunPhase::Completed | RunPhase::Failed | RunPhase::Skipped | RunPhase::Cancelled => {
+                false
+            }
+        };
+        let at_rest = desired.jobs.keys().all(|uid| !desired.runs_of(uid).iter().any(moving));
         let pass = self.passes.borrow().clone();
         let plan_is_empty = pass.plan.actions().is_empty() && !pass.plan.wants_host;
         let read = self.directories.iter().all(|(_, reading)| *reading == Reading::Known(None));

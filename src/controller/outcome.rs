@@ -1,7 +1,9 @@
-//! How a script ended, from the files that it left.
+//! How a script, a check, or a request ended, from the files that it left.
 
+use super::settle::Process;
 use crate::model::{Exit, Failure, MOST_VALUES, Outcome, is_too_much};
 use crate::os::open_plain;
+use crate::web;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::io::{Read, Seek, SeekFrom};
@@ -12,20 +14,72 @@ const STDOUT_MAX: u64 = 8 << 20;
 /// How much of the end of stderr goes into a failure's message.
 const STDERR_TAIL: u64 = 2048;
 
+/// The outcome of a program whose main process ended so, from its transcripts in `dir`.
+pub(super) fn of(what: Process, exit: &Exit, dir: &Path) -> Outcome {
+    match what {
+        Process::Script => of_script(exit, dir),
+        Process::Check => outcome(of_check(exit, dir)),
+        Process::Requirement | Process::Notification => outcome(succeeded(exit, dir).map(|()| Map::new())),
+        Process::Llm => web::outcome(exit, &beginning(&dir.join("stdout"), web::REPORT_MAX as u64 + 1)),
+    }
+}
+
 /// The outcome of a script whose main process ended so, from its transcripts in `dir`.
 pub fn of_script(exit: &Exit, dir: &Path) -> Outcome {
-    let result = if exit.code == Some(0) {
-        outputs(&dir.join("stdout"))
-    } else {
-        let tail = tail(&dir.join("stderr"));
-        let message = if tail.is_empty() { exit.to_string() } else { format!("{exit}: {tail}") };
-        Err(Failure { reason: "ExitStatus".into(), message })
-    };
+    outcome(succeeded(exit, dir).and_then(|()| outputs(&dir.join("stdout"))))
+}
+
+/// A check that has nothing to say, and one that found something: else it is an error.
+fn of_check(exit: &Exit, dir: &Path) -> Result<Map<String, Value>, Failure> {
+    succeeded(exit, dir)?;
+    match said(&dir.join("stdout"))? {
+        Said::Object(fields) => Ok(fields),
+        Said::Text(text) if text.trim().is_empty() => Ok(Map::new()),
+        Said::Text(text) => {
+            let text: String = text.chars().take(200).collect();
+            Err(Failure { reason: "OutputInvalid".into(), message: format!("it printed no JSON object, but: {text}") })
+        }
+    }
+}
+
+/// Whether it ended well; if not: how, with the last that it said on stderr.
+fn succeeded(exit: &Exit, dir: &Path) -> Result<(), Failure> {
+    if exit.code == Some(0) {
+        return Ok(());
+    }
+    let tail = tail(&dir.join("stderr"));
+    let message = if tail.is_empty() { exit.to_string() } else { format!("{exit}: {tail}") };
+    Err(Failure { reason: "ExitStatus".into(), message })
+}
+
+fn outcome(result: Result<Map<String, Value>, Failure>) -> Outcome {
     Outcome { result, usage: None, cost_usd: None, session: None }
+}
+
+/// The first bytes of a file; of one that cannot be read, none.
+fn beginning(path: &Path, most_bytes: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = open_plain(path).and_then(|file| file.take(most_bytes).read_to_end(&mut bytes));
+    read.map(|_| bytes).unwrap_or_default()
+}
+
+/// What a program printed.
+enum Said {
+    /// One JSON object.
+    Object(Map<String, Value>),
+    /// Something else.
+    Text(String),
 }
 
 /// Stdout that is one JSON object is the outputs; other stdout becomes `{"stdout": "…"}`.
 fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
+    Ok(match said(path)? {
+        Said::Object(fields) => fields,
+        Said::Text(text) => Map::from_iter([("stdout".to_owned(), Value::String(text))]),
+    })
+}
+
+fn said(path: &Path) -> Result<Said, Failure> {
     let invalid = |message: String| Failure { reason: "OutputInvalid".into(), message };
     let file =
         open_plain(path).map_err(|error| invalid(format!("failed to read stdout ({}): {error}", path.display())))?;
@@ -43,11 +97,10 @@ fn outputs(path: &Path) -> Result<Map<String, Value>, Failure> {
     }
     let object = if is_object { serde_json::from_slice(&bytes).ok() } else { None };
     Ok(match object {
-        Some(Value::Object(fields)) => fields,
+        Some(Value::Object(fields)) => Said::Object(fields),
         _ => {
             let text = String::from_utf8_lossy(&bytes);
-            let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-            Map::from_iter([("stdout".to_owned(), Value::String(text))])
+            Said::Text(text.strip_suffix('\n').unwrap_or(&text).to_owned())
         }
     })
 }

@@ -2,8 +2,10 @@
 //! costs, and nothing else.
 
 use super::adapters::Adapters;
-use super::settle::{Flows, World};
-use super::{Decision, PassError, decide, tidy};
+use super::flows::Flows;
+use super::settle::World;
+use super::shelf::OnDisk;
+use super::{Decision, PassError, decide, outside, tidy};
 use crate::model::{Observed, Reading, Time};
 use crate::os::{self, StateDir};
 use crate::plan::{Acts, Bounds, Plan};
@@ -56,12 +58,14 @@ impl Rehearsal {
             desired: &desired,
             observed,
             talk: &self.adapters,
+            outside: &outside::Host(self.store.clone()),
             acts: &Acts::default(),
             bounds: &self.bounds,
             user: os::effective_uid(),
             state_dir: &self.state_dir,
             exe: Path::new("tenure"),
             ended: &BTreeSet::new(),
+            shelf: &OnDisk(&*self.store),
             now,
         };
         let mut new_uid = || uuid::Uuid::now_v7().to_string();

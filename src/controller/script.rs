@@ -23,7 +23,7 @@ pub(super) fn command(script: &str, run: &StepRun) -> Vec<String> {
 
 /// The environment of a script.
 pub(super) fn environment(job: &Job, run: &StepRun, cwd: &Path, run_dir: &Path) -> BTreeMap<String, EnvValue> {
-    let mut env = BTreeMap::new();
+    let mut env = of_job(job, cwd);
     let mut set = |name: String, value: String| env.insert(name, EnvValue::Literal(value));
     for (name, value) in &run.spec.inputs {
         if let Some(text) = text_of(value) {
@@ -32,13 +32,20 @@ pub(super) fn environment(job: &Job, run: &StepRun, cwd: &Path, run_dir: &Path) 
     }
     set("STEPWISE_ATTEMPT".into(), run.spec.attempt.to_string());
     set("STEPWISE_STEP_NAME".into(), run.spec.step.clone());
-    set("STEPWISE_JOB_ID".into(), job.metadata.name.clone());
-    set("STEPWISE_PROJECT_DIR".into(), cwd.to_string_lossy().into_owned());
-    if let Some(dir) = &job.status.flow_dir {
-        set("STEPWISE_FLOW_DIR".into(), dir.clone());
-    }
     set("JOB_ENGINE_INPUTS".into(), run_dir.join(INPUTS_FILE).to_string_lossy().into_owned());
-    set("JOB_ENGINE_WORKSPACE".into(), cwd.to_string_lossy().into_owned());
+    env
+}
+
+/// What of it does not depend on a step.
+pub(super) fn of_job(job: &Job, cwd: &Path) -> BTreeMap<String, EnvValue> {
+    let mut env = BTreeMap::new();
+    let mut set = |name: &str, value: String| env.insert(name.to_owned(), EnvValue::Literal(value));
+    set("STEPWISE_JOB_ID", job.metadata.name.clone());
+    set("STEPWISE_PROJECT_DIR", cwd.to_string_lossy().into_owned());
+    set("JOB_ENGINE_WORKSPACE", cwd.to_string_lossy().into_owned());
+    if let Some(dir) = &job.status.flow_dir {
+        set("STEPWISE_FLOW_DIR", dir.clone());
+    }
     env
 }
 

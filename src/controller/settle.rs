@@ -2,51 +2,47 @@
 //! is one transaction: an outcome and what follows from it are never apart.
 
 use super::admit::Admission;
-use super::speech;
+use super::dependencies::{self, Dependencies};
+use super::ends;
+use super::family::Family;
+use super::flows::Flows;
+use super::job_next::JobNext;
+use super::outside::Outside;
+use super::places::{Place, Places, place_of};
+use super::requirements::{self, Checks};
+use super::shelf::Shelf;
+use super::subjobs::{self, Making};
+use super::{idle, speech};
 use crate::acp::TerminalWanted;
-use crate::flow::{self, Effect, Flow};
+use crate::flow;
 use crate::model::{
-    AnyObject, EnvValue, Event, EventType, Exit, Failure, Finger, Job, JobPhase, JobUid, Kind, Meta, Observed, Outcome,
-    RunPhase, SeenWorkload, Snapshot, StepRun, Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
+    AnyObject, EnvValue, Exit, Failure, Job, JobPhase, Kind, Meta, Observed, Outcome, RunPhase, Snapshot, StepRun,
+    Time, Workload, WorkloadSpec, WorkloadStatus, WorkloadType, WorkloadUid,
 };
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds};
 use crate::store::Txn;
 use serde_json::Value;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How soon a pass follows while something is being read.
 pub(super) const SOON: Duration = Duration::from_millis(20);
 
-/// Compiled flows of active jobs, and which of the jobs ask for nothing. A cache: it may be dropped at any moment.
-#[derive(Default)]
-pub struct Flows {
-    by_job: HashMap<JobUid, Known>,
-}
-
-/// What is known of one job.
-struct Known {
-    flow: Arc<Flow>,
-    rest: Option<Rest>,
-}
-
-/// A state of a job that asks for nothing. What follows for a job depends on this state alone, and on the time.
-struct Rest {
-    job: Arc<Job>,
-    runs: Arc<Vec<StepRun>>,
-    /// From then on the time alone asks for something.
-    due: Option<Time>,
-}
-
-impl Rest {
-    /// Whether this is that state still, and its time has not come.
-    fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, now: Time) -> bool {
-        let same_runs = Arc::ptr_eq(&self.runs, runs) || (self.runs.is_empty() && runs.is_empty());
-        Arc::ptr_eq(&self.job, job) && same_runs && self.due.is_none_or(|due| now < due)
-    }
+/// What a program that runs to its end was for: it tells what its end means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// A script.
+    Script,
+    /// A check of a poll.
+    Check,
+    /// A check of what a job requires.
+    Requirement,
+    /// A request to a model.
+    Llm,
+    /// A webhook.
+    Notification,
 }
 
 /// What workloads have said and come to, as far as it was read.
@@ -54,8 +50,13 @@ pub trait Talk {
     /// How a run's turn ended, if it did.
     fn outcome_of(&self, run: &StepRun) -> Option<Outcome>;
 
-    /// The outcome of a script whose main process ended so.
-    fn outcome_of_script(&self, workload: &Workload, exit: &Exit) -> Outcome;
+    /// The flow that the agent of a run left behind, or what is wrong with it; none: it left none.
+    fn emitted_by(&self, _run: &StepRun) -> Option<Result<Value, Failure>> {
+        None
+    }
+
+    /// The outcome of a program whose main process ended so.
+    fn outcome_of_process(&self, what: Process, workload: &Workload, exit: &Exit) -> Outcome;
 
     /// The session of a run's turn, once it has one.
     fn session_of(&self, run: &StepRun) -> Option<String>;
@@ -88,6 +89,8 @@ pub struct World<'a> {
     pub observed: &'a Observed,
     /// What was said.
     pub talk: &'a dyn Talk,
+    /// What else is known.
+    pub outside: &'a dyn Outside,
     /// What was done.
     pub acts: &'a Acts,
     /// What bounds the plan.
@@ -100,6 +103,8 @@ pub struct World<'a> {
     pub exe: &'a Path,
     /// Terminals that have been stopped: workloads that are no longer active.
     pub ended: &'a BTreeSet<WorkloadUid>,
+    /// What is asked for by name.
+    pub shelf: &'a dyn Shelf,
     /// The time.
     pub now: Time,
 }
@@ -119,47 +124,68 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     let reading =
         world.desired.workloads.iter().any(|(uid, row)| row.status.cause.is_some() && !world.talk.drained(uid));
     let mut wake_at: Option<Time> = reading.then(|| world.now.after(SOON));
-    let mut admission = Admission::new(world, new_uid);
-    let mut live = Vec::new();
     // Where a job's row went, its runs go with it, and so do its workloads, by the plan.
     for run in world.desired.runs_without_job() {
         txn = txn.delete(Kind::StepRun, &run.metadata.name, run.metadata.resource_version);
     }
-    let workloads = workloads(world);
-    for (uid, job, stored_runs) in world.desired.jobs_with_runs() {
-        let flow = match flow_of(uid, job, world.desired, flows) {
-            Ok(flow) => flow,
-            Err(pending) => {
-                txn = note_pending(txn, job, pending, world.now);
-                continue;
-            }
-        };
-        let runs = stored_runs.cloned().unwrap_or_default();
-        let mut next = JobNext { stored_job: job, stored_runs, job: job.clone(), runs, events: Vec::new(), flow };
-        next.pin_flow(world.desired);
+    let (workloads, checks) = (ends::workloads(world), requirements::checks(world));
+    let jobs = world.desired.jobs_with_runs();
+    let mut live: Vec<JobNext<'_>> = jobs.map(|(uid, job, runs)| JobNext::new(uid, job, runs)).collect();
+    let family = Family::of(&live);
+    let dependencies = Dependencies::of(world.desired.jobs.values(), world.shelf);
+    let mut order = family.children_first();
+    for &at in &order {
+        let wanted = family.wanted(&live, at);
+        let next = &mut live[at];
+        if next.is_at_rest() {
+            continue;
+        }
+        let waits = dependencies::waits(&next.job);
+        if waits {
+            dependencies::wait_anew(&mut next.job);
+        }
+        let before = waits.then(|| dependencies.before(&next.job));
+        if let Err(pending) = next.find_flow(world, flows) {
+            next.wait(pending, world.now);
+            continue;
+        }
+        for heard in requirements::hear(&mut next.job, &checks, world.talk, world.now) {
+            txn = txn.put(AnyObject::Workload(heard));
+        }
         next.take_outcomes(world, &workloads);
-        let due = next.go_on(flows.by_job.get_mut(uid), world.now);
+        for (place, outcome) in subjobs::outcomes(&live, &family, at) {
+            live[at].finish(place, &outcome, world.now);
+        }
+        let next = &mut live[at];
+        if before.is_some_and(|before| !next.follow(before, world.now)) {
+            continue;
+        }
+        let due = next.go_on(flows.known(next.uid), wanted, &checks, world.now);
         wake_at = [wake_at, due].into_iter().flatten().min();
-        live.push(next);
+        subjobs::tell_of_escalation(&mut live, &family, at);
     }
-    // Fair: what has waited longest is admitted first, whichever job it belongs to.
-    let mut waiting: Vec<(Time, usize, usize)> = Vec::new();
-    for (j, next) in live.iter().enumerate().filter(|(_, next)| next.job.status.phase == JobPhase::Running) {
-        for (r, run) in next.runs.iter().enumerate().filter(|(_, run)| run.status.phase == RunPhase::Pending) {
-            waiting.push((run.status.created_at.unwrap_or(world.now), j, r));
-        }
+    order.reverse();
+    subjobs::end_with_their_parents(&mut live, &family, &order, world.now);
+    for workload in admit(world, &mut live, &checks, new_uid) {
+        txn = txn.put(AnyObject::Workload(workload));
     }
-    waiting.sort_unstable();
-    for (_, j, r) in waiting {
-        if let Some(next) = live.get_mut(j) {
-            admission.admit(&next.flow, &next.job, &mut next.runs, r);
-        }
+    let mut making = Making::new(world, &family);
+    for &at in &order {
+        making.bring_up(&mut live, at);
+    }
+    for left in making.left {
+        txn = txn.delete(Kind::Job, &left.metadata.name, left.metadata.resource_version);
+    }
+    for job in making.jobs {
+        txn = txn.put(AnyObject::Job(job));
+    }
+    let idle = idle::find(world, world.desired.all_runs().chain(live.iter().flat_map(|next| next.runs.iter())));
+    wake_at = [wake_at, making.wake_at, idle.due].into_iter().flatten().min();
+    for workload in idle.condemned {
+        txn = txn.put(AnyObject::Workload(workload));
     }
     for next in live {
-        txn = next.changes(txn);
-    }
-    for workload in admission.changed() {
-        txn = txn.put(AnyObject::Workload(workload));
+        txn = next.changes(txn, world.now);
     }
     txn = speech::judge(world, txn);
     for workload in terminals(world) {
@@ -168,19 +194,67 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     Settled { txn, wake_at }
 }
 
-/// Every workload with what was seen of it, by uid.
-type Workloads<'a> = Finger<'a, (&'a Workload, Option<&'a SeenWorkload>)>;
+/// Begins what is due, as far as there are places; gives the workloads for it.
+fn admit(
+    world: &World<'_>,
+    live: &mut [JobNext<'_>],
+    checks: &Checks<'_>,
+    new_uid: &mut dyn FnMut() -> String,
+) -> Vec<Workload> {
+    // Fair: what has waited longest is admitted first, whichever job it belongs to.
+    let mut waiting: Vec<(Time, usize, Asks)> = Vec::new();
+    for (j, next) in live.iter_mut().enumerate() {
+        waiting.extend((0..next.asks.len()).map(|at| (world.now, j, Asks::Requirement(at))));
+        if next.job.status.phase == JobPhase::Running {
+            next.take_results(world);
+            waiting.extend(next.due(world.now).map(|(since, at)| (since, j, Asks::Run(at))));
+        }
+    }
+    if waiting.is_empty() {
+        return Vec::new();
+    }
+    waiting.sort_unstable();
+    let mut admission = Admission::new(world, new_uid, seated(live, checks));
+    for (_, j, asks) in waiting {
+        let Some(next) = live.get_mut(j) else { continue };
+        match asks {
+            Asks::Run(at) => {
+                if let Some(flow) = &next.flow {
+                    admission.admit(flow, &next.job, &mut next.runs, at);
+                }
+            }
+            Asks::Requirement(at) => {
+                if let Some(requirement) = next.asks.get(at) {
+                    admission.ask(&next.job, requirement);
+                }
+            }
+        }
+    }
+    admission.changed().collect()
+}
 
-fn workloads<'a>(world: &World<'a>) -> Workloads<'a> {
-    let mut trees = world.observed.workloads.known().map(|trees| trees.iter().peekable());
-    let both = world.desired.workloads.iter().map(|(uid, row)| {
-        let seen = trees.as_mut().and_then(|trees| {
-            while trees.next_if(|(of, _)| *of < uid).is_some() {}
-            trees.next_if(|(of, _)| *of == uid)
-        });
-        (uid.as_str(), (&**row, seen.map(|(_, seen)| seen)))
-    });
-    Finger::over(both)
+/// Who waits for a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asks {
+    /// The run at this place of its job.
+    Run(usize),
+    /// The check at this place of those that its job asks for.
+    Requirement(usize),
+}
+
+/// The places that are taken.
+fn seated(live: &[JobNext<'_>], checks: &Checks<'_>) -> Places {
+    let mut places = Places::default();
+    checks.values().flatten().for_each(|_| places.seat(Place::Check));
+    for (next, flow) in live.iter().filter_map(|next| Some((next, next.flow.as_ref()?))) {
+        for run in next.runs.iter().filter(|run| run.status.phase == RunPhase::Running) {
+            let task = flow::task(flow, run).filter(|_| run.status.emitted.is_none());
+            if let Some(place) = task.and_then(|task| place_of(&task)) {
+                places.seat(place);
+            }
+        }
+    }
+    places
 }
 
 /// The terminals that agents asked for, as far as they are not as they should be: workloads like any other, that their
@@ -215,231 +289,6 @@ fn terminals(world: &World<'_>) -> Vec<Workload> {
         }
     }
     changed
-}
-
-/// A job under way through one pass: what is stored, until something about it changes.
-struct JobNext<'a> {
-    stored_job: &'a Arc<Job>,
-    stored_runs: Option<&'a Arc<Vec<StepRun>>>,
-    job: Arc<Job>,
-    runs: Arc<Vec<StepRun>>,
-    events: Vec<Event>,
-    flow: Arc<Flow>,
-}
-
-impl JobNext<'_> {
-    /// From its first pass on, a job runs the flow as it was then.
-    fn pin_flow(&mut self, desired: &Snapshot) {
-        if self.job.status.flow.is_none()
-            && let Some((value, dir)) = source_of(&self.job, desired)
-        {
-            let (value, dir) = (value.clone(), dir);
-            let job = Arc::make_mut(&mut self.job);
-            job.status.flow = Some(value);
-            job.status.flow_dir = dir;
-        }
-    }
-
-    fn take_outcomes(&mut self, world: &World<'_>, workloads: &Workloads<'_>) {
-        for at in 0..self.runs.len() {
-            if self.runs[at].status.phase != RunPhase::Running {
-                continue;
-            }
-            if self.runs[at].status.session.is_none()
-                && let Some(session) = world.talk.session_of(&self.runs[at])
-            {
-                Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
-            }
-            if let Some(outcome) = outcome_of(&self.runs[at], world, workloads) {
-                let finished = flow::finish(&self.flow, &self.runs[at], &outcome, world.now);
-                Arc::make_mut(&mut self.runs)[at] = finished;
-            }
-        }
-    }
-
-    /// Takes the job as far as it goes; gives when the time alone asks for something. A state that was seen to ask for nothing
-    /// is not asked again.
-    fn go_on(&mut self, known: Option<&mut Known>, now: Time) -> Option<Time> {
-        let rest = known.as_ref().and_then(|known| known.rest.as_ref());
-        if let Some(rest) = rest.filter(|rest| rest.holds(&self.job, &self.runs, now)) {
-            return rest.due;
-        }
-        let asks = !flow::advance(&self.flow, &self.job, &self.runs, now).is_empty();
-        if asks {
-            let (job, runs) = (Arc::make_mut(&mut self.job), Arc::make_mut(&mut self.runs));
-            let effects = flow::settle(&self.flow, job, runs, now);
-            self.events.extend(effects.into_iter().filter_map(|effect| match effect {
-                Effect::Event(event) => Some(event),
-                Effect::Job(_) | Effect::Run(_) => None,
-            }));
-        }
-        let due = flow::next_wake(&self.flow, &self.job, &self.runs, now);
-        if let Some(known) = known.filter(|_| !asks) {
-            known.rest = Some(Rest { job: self.job.clone(), runs: self.runs.clone(), due });
-        }
-        due
-    }
-
-    /// What differs from what is stored.
-    fn changes(self, mut txn: Txn) -> Txn {
-        let mut changed = false;
-        if !Arc::ptr_eq(self.stored_job, &self.job) && *self.stored_job != self.job {
-            txn = txn.put(AnyObject::Job(Arc::unwrap_or_clone(self.job)));
-            changed = true;
-        }
-        if !self.stored_runs.is_some_and(|runs| Arc::ptr_eq(runs, &self.runs)) {
-            let stored = self.stored_runs.into_iter().flat_map(|runs| runs.iter());
-            let stored: HashMap<&str, &StepRun> = stored.map(|run| (run.metadata.name.as_str(), run)).collect();
-            for run in Arc::unwrap_or_clone(self.runs) {
-                if stored.get(run.metadata.name.as_str()) != Some(&&run) {
-                    txn = txn.put(AnyObject::StepRun(run));
-                    changed = true;
-                }
-            }
-        }
-        // An event without a change would be told again in each pass.
-        if changed {
-            for event in self.events {
-                txn = txn.event(event);
-            }
-        }
-        txn
-    }
-}
-
-/// How the work on a running run ended, if it has.
-fn outcome_of(run: &StepRun, world: &World<'_>, workloads: &Workloads<'_>) -> Option<Outcome> {
-    let failure = |reason: &str, message: String| Outcome {
-        result: Err(Failure { reason: reason.into(), message }),
-        usage: None,
-        cost_usd: None,
-        session: run.status.session.clone(),
-    };
-    let Some(uid) = &run.status.workload else {
-        return Some(failure("WorkloadLost", "the run has no workload".into()));
-    };
-    let Some(&(workload, seen)) = workloads.get(uid.as_str()) else {
-        return Some(failure("WorkloadLost", format!("workload {uid} is gone")));
-    };
-    // What was said before the end counts, whatever the end was.
-    if let Some(outcome) = world.talk.outcome_of(run) {
-        return Some(outcome);
-    }
-    if let Some((cause, message)) = speech::verdict(world.talk, uid) {
-        return Some(failure(cause.as_str(), message));
-    }
-    if let (WorkloadType::Script, Some(exit)) = (workload.spec.r#type, seen.and_then(|seen| seen.exit.as_ref())) {
-        if exit.code.is_none() && exit.signal.is_none() {
-            return Some(failure("WorkloadLost", exit.to_string()));
-        }
-        return Some(world.talk.outcome_of_script(workload, exit));
-    }
-    let cause = workload.status.cause?;
-    // An adapter that is being closed may still say its last words: they are read to the end first. Where nothing was seen,
-    // nobody has begun to read.
-    if world.observed.workloads.known().is_none() || !world.talk.drained(uid) {
-        return None;
-    }
-    let message = workload.status.message.clone().unwrap_or_else(|| cause.as_str().into());
-    Some(failure(cause.as_str(), speech::with_nonsense(message, world.talk, uid)))
-}
-
-/// Why a job cannot begin.
-struct Pending {
-    reason: &'static str,
-    message: String,
-}
-
-/// The mapping of a job's flow, and the directory that its paths are relative to.
-fn source_of<'a>(job: &'a Job, desired: &'a Snapshot) -> Option<(&'a Value, Option<String>)> {
-    if let Some(value) = &job.status.flow {
-        return Some((value, job.status.flow_dir.clone()));
-    }
-    let dir = |annotations: &std::collections::BTreeMap<String, String>| {
-        annotations.get(crate::model::FLOW_DIR_ANNOTATION).cloned()
-    };
-    if let Some(value) = &job.spec.flow {
-        return Some((value, dir(&job.metadata.annotations)));
-    }
-    let flow = desired.flows.get(job.spec.flow_ref.as_deref()?)?;
-    Some((&flow.spec, dir(&flow.metadata.annotations)))
-}
-
-fn flow_of(uid: &JobUid, job: &Job, desired: &Snapshot, flows: &mut Flows) -> Result<Arc<Flow>, Pending> {
-    // Until it is pinned, the flow may still change.
-    if job.status.flow.is_some()
-        && let Some(known) = flows.by_job.get(uid)
-    {
-        return Ok(known.flow.clone());
-    }
-    let Some((value, _)) = source_of(job, desired) else {
-        let message = match &job.spec.flow_ref {
-            Some(name) => format!("there is no flow `{name}` (yet): drop it into the directory or apply it"),
-            None => "spec has neither `flowRef` nor `flow`".to_owned(),
-        };
-        return Err(Pending { reason: "FlowMissing", message });
-    };
-    let compiled = flow::compile(value);
-    match compiled.flow {
-        Some(flow) => {
-            let flow = Arc::new(flow);
-            flows.by_job.insert(uid.clone(), Known { flow: flow.clone(), rest: None });
-            Ok(flow)
-        }
-        None => {
-            let words: Vec<String> = compiled.problems.iter().map(|problem| problem.message.clone()).collect();
-            Err(Pending { reason: "FlowInvalid", message: words.join("; ") })
-        }
-    }
-}
-
-impl Flows {
-    /// Compiles the flows of all active jobs that are under way. A driver that did not know a job's turn would take it for
-    /// cancelled.
-    pub fn fill(&mut self, desired: &Snapshot) {
-        // As many as there are jobs do no harm: a uid is never used again.
-        if self.by_job.len() > desired.jobs.len() {
-            self.by_job.retain(|uid, _| desired.jobs.contains_key(uid));
-        }
-        for (uid, job) in desired.jobs.iter().filter(|(_, job)| job.status.flow.is_some()) {
-            // What cannot be compiled is told when the job is settled.
-            let _ = flow_of(uid, job, desired, self);
-        }
-    }
-
-    /// The flow of this job, if it has been compiled.
-    pub(super) fn get(&self, job: &JobUid) -> Option<Arc<Flow>> {
-        self.by_job.get(job).map(|known| known.flow.clone())
-    }
-}
-
-fn note_pending(txn: Txn, job: &Job, pending: Pending, now: Time) -> Txn {
-    let told = job.status.reason.as_deref() == Some(pending.reason)
-        && job.status.message.as_deref() == Some(pending.message.as_str());
-    if told || job.status.phase.is_terminal() {
-        return txn;
-    }
-    let mut job = job.clone();
-    // A job that nobody wants to run any more needs no flow for that.
-    if job.spec.state == crate::model::JobState::Cancelled {
-        job.status.phase = JobPhase::Cancelled;
-        job.status.reason = Some("Cancelled".into());
-        job.status.finished_at = Some(now);
-        return txn.put(AnyObject::Job(job));
-    }
-    job.status.reason = Some(pending.reason.into());
-    job.status.message = Some(pending.message.clone());
-    let event = Event {
-        id: 0,
-        time: now,
-        kind: Kind::Job,
-        name: job.metadata.name.clone(),
-        r#type: EventType::Warning,
-        reason: pending.reason.into(),
-        message: pending.message,
-        details: Value::Null,
-    };
-    txn.put(AnyObject::Job(job)).event(event)
 }
 
 /// Where a job's scripts and agents run.

@@ -7,11 +7,13 @@ mod compile;
 pub mod expr;
 mod machine;
 pub mod schema;
+mod secrets;
 mod text;
 mod types;
 
 pub use compile::{Compiled, compile};
 pub use machine::*;
+pub use secrets::{Secrets, Sensitive};
 pub use text::{substitute, variables};
 pub use types::*;
 

@@ -110,6 +110,20 @@ fn read(file: &str, bytes: &[u8], parsed: &mut Parsed) -> Result<(), Box<Diagnos
     Ok(())
 }
 
+/// The value of a text that is no manifest, such as a file of configuration; else what is wrong with it, and where.
+pub fn plain(text: &str) -> Result<Value, String> {
+    let lines = Lines::of(text.as_bytes());
+    let in_words = |diagnostic: &Diagnostic| format!("line {}: {}", diagnostic.line, diagnostic.message);
+    let tree: Spanned<Tree> = serde_yaml::from_str_with_options(text, options())
+        .map_err(|error| in_words(&diagnostics::syntax("", text, &lines, &error)))?;
+    let mut repeated = Vec::new();
+    let (value, _) = tree::take_apart(text, tree, &mut repeated);
+    match repeated.into_iter().next() {
+        Some(key) => Err(in_words(&diagnostics::repeated("", text, &lines, key))),
+        None => Ok(value),
+    }
+}
+
 /// Strict booleans: `y` and `no` are words. Keys that are there twice are all found, by us. The budget stops an alias bomb
 /// long before it costs anything.
 fn options() -> Options {

@@ -52,6 +52,10 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// An output of another job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,6 +80,10 @@ pub struct Parent {
     /// For `for_each`: the place of its item in the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
+    /// The attempt of the step, and the try of that attempt, that it was last begun for: what ended badly for an earlier one
+    /// is tried again, in place.
+    #[serde(default)]
+    pub round: (u32, u32),
     /// The flows around it, outermost first: a flow that stands among them would call itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<String>,
@@ -170,6 +178,9 @@ pub struct JobStatus {
     /// The `spec.retry` that was acted upon.
     #[serde(skip_serializing_if = "is_zero")]
     pub retried: u32,
+    /// On a sub-job that has ended: its run has taken in how, or asks no more.
+    #[serde(skip_serializing_if = "is_false")]
+    pub collected: bool,
     /// The generation that it had when a step escalated it: it goes on when a person has changed its spec since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub escalated_generation: Option<u64>,
@@ -190,13 +201,42 @@ pub struct Condition {
     pub reason: String,
     /// The same for a person.
     pub message: String,
-    /// When it last changed.
+    /// When it last changed; of a requirement: when it was last asked for.
     pub last_transition_time: Time,
+    /// The generation of the object that it was found for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<u64>,
 }
 
 impl Job {
     /// Its uid.
     pub fn uid(&self) -> JobUid {
         JobUid(self.metadata.uid.clone())
+    }
+
+    /// The uid of its parent, if it is a sub-job.
+    pub fn parent_uid(&self) -> Option<&JobUid> {
+        self.spec.parent.as_ref().map(|parent| &parent.job_uid)
+    }
+
+    /// Whether somebody wanted its failed steps to be tried again, and nothing was done about that yet.
+    pub fn is_to_be_retried(&self) -> bool {
+        self.spec.retry > self.status.retried
+    }
+
+    /// Whether it has ended, and stays so.
+    pub fn is_over(&self) -> bool {
+        self.status.phase.is_terminal() && !self.is_to_be_retried()
+    }
+
+    /// When it may be deleted, if it is over and says how long it is kept.
+    pub fn expires_at(&self) -> Option<Time> {
+        let kept = self.spec.ttl_after_finished.filter(|_| !self.is_active())?;
+        Some(self.status.finished_at?.after(kept.0))
+    }
+
+    /// Whether something is to be done about it yet. A sub-job that has ended waits for its run to take that in.
+    pub fn is_active(&self) -> bool {
+        !self.is_over() || (self.spec.parent.is_some() && !self.status.collected)
     }
 }

@@ -18,6 +18,9 @@ pub const SOURCE_ANNOTATION: &str = "tenure.dev/source";
 /// Annotation: the directory that relative paths in a flow are relative to.
 pub const FLOW_DIR_ANNOTATION: &str = "tenure.dev/flow-dir";
 
+/// Annotation: the name of the file in that directory that a flow was read from.
+pub const FLOW_FILE_ANNOTATION: &str = "tenure.dev/flow-file";
+
 /// The kinds of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the documentation: DESIGN.md section 7 explains each kind")]
@@ -269,16 +272,25 @@ impl AnyObject {
     /// Whether the controller still has something to do with it: what a pass reads.
     pub fn is_active(&self) -> bool {
         match self {
-            AnyObject::Job(job) => !job.status.phase.is_terminal(),
+            AnyObject::Job(job) => job.is_active(),
             AnyObject::StepRun(run) => !run.status.phase.is_final(),
             AnyObject::Workload(workload) => workload.status.phase != crate::model::WorkloadPhase::Stopped,
             _ => true,
         }
     }
 
-    /// The uid of the job that it belongs to, for the kinds that belong to one.
+    /// From when on it may be deleted, for what says so.
+    pub fn expires_at(&self) -> Option<Time> {
+        match self {
+            AnyObject::Job(job) => job.expires_at(),
+            _ => None,
+        }
+    }
+
+    /// The uid of the job that it belongs to, for what belongs to one: a sub-job to its parent.
     pub fn owner(&self) -> Option<&JobUidRef> {
         match self {
+            AnyObject::Job(job) => job.parent_uid(),
             AnyObject::StepRun(run) => Some(&run.spec.job_uid),
             AnyObject::Workload(workload) => workload.spec.owners.first().map(|owner| &owner.uid),
             _ => None,

@@ -227,3 +227,10 @@ pub struct Failure {
     /// The same for a person.
     pub message: String,
 }
+
+impl Outcome {
+    /// A failure of which nothing more is known.
+    pub fn failed(failure: Failure) -> Outcome {
+        Outcome { result: Err(failure), usage: None, cost_usd: None, session: None }
+    }
+}

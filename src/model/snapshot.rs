@@ -13,10 +13,10 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// The revision.
     pub revision: u64,
-    /// Jobs that are not terminal, and every other job that owns an active run or workload. An owner that is not here does
-    /// not exist.
+    /// Jobs that are active, every other job that owns an active run or workload, and the parents of all these, up the chain.
+    /// An owner that is not here does not exist, nor does a parent.
     pub jobs: BTreeMap<JobUid, Arc<Job>>,
-    /// All runs of the jobs that are not terminal, and every other run that is not final; by job, then (step, attempt).
+    /// All runs of the jobs that are active, and every other run that is not final; by job, then (step, attempt).
     pub runs: BTreeMap<JobUid, Arc<Vec<StepRun>>>,
     /// Workloads that are not stopped.
     pub workloads: BTreeMap<WorkloadUid, Arc<Workload>>,

@@ -74,6 +74,9 @@ pub struct WorkloadSpec {
     /// The one run that it works on (`<job>.<step>.<attempt>`): a script ends with it. None: an adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// The requirement of its job that it checks: it is wanted until the job begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requirement: Option<String>,
     /// The adapter that asked for it (an ACP terminal): it is wanted only while that one is, and while the agent keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<WorkloadUid>,
@@ -103,6 +106,9 @@ pub struct WorkloadSpec {
     /// For the handshake of an adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Span>,
+    /// An adapter that no run has used for so long is stopped; none: it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
     /// The most memory that its cgroup may hold, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_max_bytes: Option<u64>,

@@ -1,7 +1,7 @@
 //! Whether a workload is wanted, with the evidence.
 
 use super::{Action, Case, Line};
-use crate::model::{Cause, Job, JobTable, Owner, Snapshot, Workload, WorkloadPhase, WorkloadUid};
+use crate::model::{Cause, Job, JobTable, Owner, RunPhase, Snapshot, Workload, WorkloadPhase, WorkloadUid};
 use std::sync::Arc;
 
 /// Whether a workload is entitled to its processes.
@@ -27,6 +27,10 @@ pub(super) fn want_of(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -
         Ok(job) => job,
         Err(no) => return no,
     };
+    if let (Some(name), Some(_)) = (&row.spec.requirement, living.status.started_at) {
+        let message = format!("job {} has begun: nobody asks for `{name}` any more", living.metadata.name);
+        return Want::No(Cause::NoLongerNeeded, message);
+    }
     if let Some(no) = let_go(row, desired, jobs) {
         return no;
     }
@@ -85,6 +89,10 @@ fn let_go(row: &Workload, desired: &Snapshot, jobs: &JobTable<'_>) -> Option<Wan
         Some(run) if run.status.phase.is_final() => no(format!("run {name} is {}", run.status.phase.as_str())),
         Some(run) if run.status.workload.as_ref().map(WorkloadUid::as_str) != Some(row.metadata.uid.as_str()) => {
             no(format!("run {name} is worked on by another workload"))
+        }
+        // Between two checks, or before the next try.
+        Some(run) if run.status.phase != RunPhase::Running => {
+            no(format!("run {name} is {}", run.status.phase.as_str()))
         }
         Some(_) => None,
     }

@@ -3,8 +3,9 @@
 use super::select::is_on;
 use super::watch::{self, Bell};
 use super::{Api, ApiError, objects, stream};
+use crate::controller::Veil;
 use crate::model::{Event, Kind};
-use crate::store::{EventFilter, StoreError};
+use crate::store::{EventFilter, Store, StoreError};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -46,10 +47,16 @@ pub(super) async fn list(
     let list = tokio::task::spawn_blocking(move || -> Result<Value, StoreError> {
         let store = &api.handle.store;
         let revision = store.revision()?;
-        let events = store.events(after, limit, &filter)?;
+        let events = masked(store, store.events(after, limit, &filter)?)?;
         Ok(objects::list_of(revision, events.iter().map(|event| json!(event)).collect()))
     });
     Ok(Json(list.await??).into_response())
+}
+
+/// Events as they may be shown.
+fn masked(store: &Store, events: Vec<Event>) -> Result<Vec<Event>, StoreError> {
+    let veil = Veil::new(store);
+    events.into_iter().map(|event| veil.event(event)).collect()
 }
 
 /// All events after this one, then each as it comes.
@@ -59,7 +66,8 @@ fn follow(api: Arc<Api>, mut after: u64, filter: EventFilter) -> Response {
         let mut bell = Bell::new(&api);
         while bell.wait(&api, &sender).await {
             loop {
-                let found = api.handle.store.events(after, LIMIT, &filter);
+                let store = &api.handle.store;
+                let found = store.events(after, LIMIT, &filter).and_then(|events| masked(store, events));
                 let last = found.as_ref().ok().and_then(|events| events.last()).map(|event: &Event| event.id);
                 let lines = found.map(|events| events.iter().map(|event| json!(event)).collect());
                 if !watch::send(&sender, lines.map_err(ApiError::from)).await {

@@ -1,6 +1,8 @@
 //! Transcripts: what a workload said and was told, from a byte on.
 
 use super::{Api, ApiError, stream};
+use crate::controller::Veil;
+use crate::flow::Secrets;
 use crate::model::{Kind, WorkloadUid};
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
@@ -8,11 +10,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 const PIECE_BYTES: u64 = 64 * 1024;
+/// No longer line is looked at as a whole.
+const LONGEST_LINE_BYTES: u64 = 16 << 20;
 
 /// The query.
 #[derive(Debug, Default, Deserialize)]
@@ -43,7 +48,11 @@ pub(super) async fn read(
                 |error: io::Error| ApiError::internal(format!("the {name} of {uid} can not be read: {error}"));
             let end = file.metadata().map_err(context)?.len().max(offset);
             file.seek(SeekFrom::Start(offset)).map_err(context)?;
-            tokio::task::spawn_blocking(move || copy(file, end - offset, &sender));
+            let secrets = Veil::new(&api.handle.store).of_workload(&uid)?.by_line();
+            tokio::task::spawn_blocking(move || match secrets.is_empty() {
+                true => copy(file, end - offset, &sender),
+                false => copy_masked(file, end - offset, &secrets, &sender),
+            });
             end
         }
         // It has said nothing yet.
@@ -77,6 +86,25 @@ fn copy(file: File, length: u64, sender: &tokio::sync::mpsc::Sender<Bytes>) {
         let mut piece = Vec::new();
         let read = rest.by_ref().take(PIECE_BYTES).read_to_end(&mut piece);
         if read.is_err() || piece.is_empty() || sender.blocking_send(Bytes::from(piece)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The same, line by line, without what is sensitive. A line that is being written may be cut in it: then its halves are lines.
+fn copy_masked(file: File, length: u64, secrets: &Secrets, sender: &tokio::sync::mpsc::Sender<Bytes>) {
+    let mut lines = BufReader::new(file.take(length));
+    loop {
+        let mut line = Vec::new();
+        let read = lines.by_ref().take(LONGEST_LINE_BYTES).read_until(b'\n', &mut line);
+        if read.is_err() || line.is_empty() {
+            return;
+        }
+        let masked = match secrets.mask_text(&String::from_utf8_lossy(&line)) {
+            Cow::Owned(masked) => masked.into_bytes(),
+            Cow::Borrowed(_) => line,
+        };
+        if sender.blocking_send(Bytes::from(masked)).is_err() {
             return;
         }
     }

@@ -20,6 +20,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod wishes;
 
 pub use error::{ApiError, Reason};
 

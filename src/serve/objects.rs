@@ -2,6 +2,7 @@
 
 use super::select::{ListQuery, Selector};
 use super::{Api, ApiError, Reason, now, watch};
+use crate::controller::Veil;
 use crate::model::{AnyObject, Event, EventType, Kind, Observed, SOURCE_ANNOTATION, WorkloadUid};
 use crate::store::{StoreError, Txn};
 use axum::Json;
@@ -43,7 +44,8 @@ fn read_list(api: &Api, kind: Kind, selector: &Selector) -> Result<Value, ApiErr
     };
     let observed = api.observed();
     let selected = objects.into_iter().filter(|object| selector.matches(object));
-    let items = selected.map(|object| shown(object, observed.as_deref())).collect();
+    let veil = Veil::new(store);
+    let items = selected.map(|object| shown(object, observed.as_deref(), &veil)).collect::<Result<_, _>>()?;
     Ok(list_of(revision, items))
 }
 
@@ -76,7 +78,7 @@ pub(super) async fn read(
     Path((plural, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let object = stored(&api, kind(&plural)?, &name)?;
-    Ok(Json(shown(object, api.observed().as_deref())))
+    Ok(Json(shown(object, api.observed().as_deref(), &Veil::new(&api.handle.store))?))
 }
 
 pub(super) async fn replace(
@@ -113,9 +115,11 @@ pub(super) async fn delete(
 ) -> Result<Json<Value>, ApiError> {
     let kind = authored_kind(&plural)?;
     let object = stored(&api, kind, &name)?;
+    // Once it is gone, nobody knows what of it is sensitive.
+    let masked = Veil::new(&api.handle.store).object(&object)?;
     let event = event(kind, &name, "Deleted", "it was deleted through the API");
     write(&api, Txn::new().delete(kind, name, 0).event(event))?;
-    Ok(Json(object.to_json()))
+    Ok(Json(masked))
 }
 
 /// Reads, changes, and writes an object; again when somebody else wrote meanwhile, unless the caller insists on a revision.
@@ -150,7 +154,7 @@ pub(super) fn modify(
 fn write(api: &Api, txn: Txn) -> Result<Value, StoreError> {
     let committed = api.handle.store.commit(txn, now())?;
     api.ring();
-    Ok(committed.objects.first().map_or(Value::Null, AnyObject::to_json))
+    committed.objects.first().map_or(Ok(Value::Null), |object| Veil::new(&api.handle.store).object(object))
 }
 
 pub(super) fn stored(api: &Api, kind: Kind, name: &str) -> Result<AnyObject, ApiError> {
@@ -159,7 +163,7 @@ pub(super) fn stored(api: &Api, kind: Kind, name: &str) -> Result<AnyObject, Api
 }
 
 /// An object as it is shown: a workload with what the last look saw of it.
-pub(super) fn shown(mut object: AnyObject, observed: Option<&Observed>) -> Value {
+pub(super) fn shown(mut object: AnyObject, observed: Option<&Observed>, veil: &Veil<'_>) -> Result<Value, StoreError> {
     if let AnyObject::Workload(workload) = &mut object
         && let Some(seen) = observed
             .and_then(|observed| observed.workloads.known())
@@ -169,7 +173,7 @@ pub(super) fn shown(mut object: AnyObject, observed: Option<&Observed>) -> Value
         workload.status.rss_bytes = Some(seen.rss_bytes());
         workload.status.let_go.clone_from(&seen.let_go);
     }
-    object.to_json()
+    veil.object(&object)
 }
 
 /// An event of a person's request.
@@ -239,6 +243,13 @@ fn authored(kind: Kind, body: Value, before: Option<&AnyObject>) -> Result<AnyOb
     }
     let mut object = AnyObject::from_json(kind, Value::Object(whole))
         .map_err(|error| ApiError::invalid(format!("this is no {kind}: {error}")))?;
+    if let AnyObject::Job(job) = &mut object {
+        // Whose sub-job it is, the controller says.
+        job.spec.parent = match before {
+            Some(AnyObject::Job(before)) => before.spec.parent.clone(),
+            _ => None,
+        };
+    }
     let meta = object.meta_mut();
     // Which file an object came from is for the watched directory to say.
     meta.annotations.remove(SOURCE_ANNOTATION);

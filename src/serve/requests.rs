@@ -1,9 +1,10 @@
-//! Requests that are more than a write of one object: cancel, fulfil, apply, plan.
+//! Requests that are more than a write of one object: fulfil, apply, plan.
 
 use super::objects::{self, Body};
+use super::wishes::{self, Wish};
 use super::{Api, ApiError, ApplyRequest, Reason};
-use crate::model::{AnyObject, Diagnostic, JobState, Kind};
-use crate::store::Txn;
+use crate::controller::Veil;
+use crate::model::{Diagnostic, Kind};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Deserialize;
@@ -23,8 +24,11 @@ pub(super) async fn act(
     Path((plural, name, action)): Path<(String, String, String)>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    match (objects::kind(&plural)?, action.as_str()) {
-        (Kind::Job, "cancel") => cancel(&api, &name).map(Json),
+    let kind = objects::kind(&plural)?;
+    if let (Kind::Job, Some(wish)) = (kind, Wish::parse(&action)) {
+        return wishes::grant(&api, &name, wish).map(Json);
+    }
+    match (kind, action.as_str()) {
         (Kind::StepRun, "fulfill") => {
             let request: FulfilRequest = serde_json::from_slice(&body?)
                 .map_err(|error| ApiError::malformed(format!("the body is {{\"outputs\": {{…}}}}: {error}")))?;
@@ -34,30 +38,13 @@ pub(super) async fn act(
     }
 }
 
-/// Wants the job cancelled. A job that has ended stays as it ended.
-fn cancel(api: &Api, name: &str) -> Result<Value, ApiError> {
-    if let AnyObject::Job(job) = objects::stored(api, Kind::Job, name)?
-        && (job.status.phase.is_terminal() || job.spec.state == JobState::Cancelled)
-    {
-        return Ok(AnyObject::Job(job).to_json());
-    }
-    let with_event =
-        || Txn::new().event(objects::event(Kind::Job, name, "CancelRequested", "a person asked for its end"));
-    objects::modify(api, Kind::Job, name, None, with_event, |before| {
-        let mut after = before.clone();
-        if let AnyObject::Job(job) = &mut after {
-            job.spec.state = JobState::Cancelled;
-        }
-        Ok(after)
-    })
-}
-
 async fn fulfil(api: Arc<Api>, name: String, outputs: Map<String, Value>) -> Result<Value, ApiError> {
     objects::stored(&api, Kind::StepRun, &name)?;
     tokio::task::spawn_blocking(move || {
         (api.hooks.fulfil)(&name, outputs)?;
         api.ring();
-        objects::stored(&api, Kind::StepRun, &name).map(|run| run.to_json())
+        let run = objects::stored(&api, Kind::StepRun, &name)?;
+        Ok(Veil::new(&api.handle.store).object(&run)?)
     })
     .await?
 }
@@ -74,7 +61,9 @@ pub(super) async fn apply(State(api): State<Arc<Api>>, body: Body) -> Result<Jso
         let applied = (api.hooks.apply)(request).map_err(|found| refused(&file, &found))?;
         api.ring();
         let revision = api.handle.store.revision()?;
-        Ok(Json(objects::list_of(revision, applied.iter().map(AnyObject::to_json).collect())))
+        let veil = Veil::new(&api.handle.store);
+        let items = applied.iter().map(|object| veil.object(object)).collect::<Result<_, _>>()?;
+        Ok(Json(objects::list_of(revision, items)))
     })
     .await?
 }

@@ -3,6 +3,7 @@
 use super::select::Selector;
 use super::stream::{self, line};
 use super::{Api, ApiError, objects};
+use crate::controller::Veil;
 use crate::model::{Kind, Uid};
 use axum::body::Bytes;
 use axum::response::Response;
@@ -72,6 +73,7 @@ pub(super) async fn send(sender: &Sender<Bytes>, lines: Result<Vec<Value>, ApiEr
 fn differences(api: &Api, kind: Kind, selector: &Selector, known: &mut Known) -> Result<Vec<Value>, ApiError> {
     let store = &api.handle.store;
     let observed = api.observed();
+    let veil = Veil::new(store);
     let mut before = std::mem::take(known);
     let mut lines = Vec::new();
     let mut tell = |r#type: &str, object: &Value| lines.push(json!({"type": r#type, "object": object}));
@@ -89,7 +91,10 @@ fn differences(api: &Api, kind: Kind, selector: &Selector, known: &mut Known) ->
             continue;
         };
         let (uid, resource_version) = (stored.uid(), stored.meta().resource_version);
-        let object = selector.matches(&stored).then(|| objects::shown(stored, observed.as_deref()));
+        let object = match selector.matches(&stored) {
+            true => Some(objects::shown(stored, observed.as_deref(), &veil)?),
+            false => None,
+        };
         let earlier = told.and_then(|told| told.object.map(|object| (told.uid, object)));
         match (earlier, &object) {
             (Some((of, _)), Some(object)) if of == uid => tell("MODIFIED", object),

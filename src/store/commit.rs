@@ -124,6 +124,13 @@ impl Store {
         lock(writer).connection.execute(OLD_EVENTS, [rows::signed(keep)]).map_err(|error| self.sqlite(error))
     }
 
+    /// Forgets the oldest notes whose keys begin so, until there are no more than `most`, of no more bytes together. How old one is
+    /// its text says: it is a JSON object with the field `at`. Gives how many went.
+    pub fn prune_notes(&self, prefix: &str, most: u64, most_bytes: u64) -> Result<usize, StoreError> {
+        let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
+        rows::prune_notes(&mut lock(writer).connection, prefix, most, most_bytes).map_err(|error| self.sqlite(error))
+    }
+
     /// Forgets the jobs that went and of which nothing is left.
     pub fn prune_departed(&self) -> Result<usize, StoreError> {
         let writer = self.writer.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.path.clone() })?;
@@ -213,10 +220,10 @@ impl Store {
     fn write(&self, connection: &Connection, object: &AnyObject, revision: u64) -> Result<(), StoreError> {
         let (kind, meta) = (object.kind(), object.meta());
         self.refuse_unstorable(connection, object)?;
-        let query = "INSERT INTO objects (kind, name, uid, phase, owner, active, resource_version, json) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+        let query = "INSERT INTO objects (kind, name, uid, phase, owner, active, expires_at, resource_version, json) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
              ON CONFLICT (kind, name) DO UPDATE SET phase = excluded.phase, owner = excluded.owner, \
-             active = excluded.active, resource_version = excluded.resource_version, json = excluded.json";
+             active = excluded.active, expires_at = excluded.expires_at, resource_version = excluded.resource_version, json = excluded.json";
         let parameters = params![
             kind.as_str(),
             meta.name,
@@ -224,6 +231,7 @@ impl Store {
             object.phase(),
             object.owner().map(|owner| owner.as_str()),
             object.is_active(),
+            object.expires_at().map(|at| at.0),
             rows::signed(revision),
             object.to_json().to_string(),
         ];

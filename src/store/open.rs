@@ -17,7 +17,7 @@ const APPLICATION: i64 = 0x7465_6e75;
 
 /// Each entry brings a store from the schema of its index to the next one; `user_version` counts them. Never edit an entry
 /// that was released: add one.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY,
@@ -63,6 +63,10 @@ const MIGRATIONS: [&str; 2] = [
     INSERT INTO departed (uid) SELECT owner FROM
         (SELECT DISTINCT owner FROM objects WHERE owner IS NOT NULL) AS owners
         WHERE NOT EXISTS (SELECT 1 FROM objects AS job WHERE job.uid = owners.owner);
+",
+    "
+    ALTER TABLE objects ADD COLUMN expires_at INTEGER;
+    CREATE INDEX objects_expiry ON objects (expires_at) WHERE expires_at IS NOT NULL;
 ",
 ];
 

@@ -1,7 +1,7 @@
 //! Reading one object, or many, and events.
 
 use super::{Store, StoreError, rows};
-use crate::model::{AnyObject, Event, JobUid, Kind, Uid};
+use crate::model::{AnyObject, Event, JobUid, Kind, Time, Uid};
 use rusqlite::{Params, params};
 
 /// Which events are asked for.
@@ -44,12 +44,13 @@ impl Store {
         self.objects("kind = ?1 ORDER BY name", params![kind.as_str()])
     }
 
-    /// All objects that belong to this job, active or not: its runs, and the workloads whose first owner it is.
+    /// All objects that belong to this job, active or not: its runs, its sub-jobs, and the workloads whose first owner it is.
     pub fn list_owned(&self, job: &JobUid) -> Result<Vec<AnyObject>, StoreError> {
         self.objects("owner = ?1 ORDER BY kind, name", params![job.as_str()])
     }
 
-    /// What jobs that are no more have left: final runs, and stopped workloads without any owner that exists. At most `limit`.
+    /// What jobs that are no more have left: final runs, sub-jobs that are over, and stopped workloads without any owner that
+    /// exists. At most `limit`.
     pub fn orphans(&self, limit: usize) -> Result<Vec<AnyObject>, StoreError> {
         let mut reader = self.reader();
         let sqlite = |error| self.sqlite(error);
@@ -74,6 +75,11 @@ impl Store {
         drop(statement);
         reader.no_orphans = (limit > 0 && orphans.is_empty()).then_some(version);
         Ok(orphans)
+    }
+
+    /// What may be deleted by now, longest due first. At most `limit`.
+    pub fn expired(&self, now: Time, limit: usize) -> Result<Vec<AnyObject>, StoreError> {
+        self.objects(EXPIRED, params![now.0, i64::try_from(limit).unwrap_or(i64::MAX)])
     }
 
     /// The note of this key ([`super::Txn::meta`]).
@@ -151,6 +157,9 @@ impl Store {
         Ok(objects)
     }
 }
+
+/// Rows that are kept for a time, which is over.
+pub(super) const EXPIRED: &str = "expires_at <= ?1 ORDER BY expires_at LIMIT ?2";
 
 /// Inactive rows whose (first) owner was a job that is no more. By way of those jobs: of what ever was, nothing else is
 /// looked at.

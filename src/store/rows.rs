@@ -104,6 +104,42 @@ pub(super) fn set_note(connection: &Connection, key: &str, value: &str) -> rusql
     connection.execute(query, [&format!("{NOTE}{key}"), value]).map(|rows| rows > 0)
 }
 
+/// Removes the oldest notes of a prefix beyond these bounds.
+pub(super) fn prune_notes(
+    connection: &mut Connection,
+    prefix: &str,
+    most: u64,
+    most_bytes: u64,
+) -> rusqlite::Result<usize> {
+    let of_prefix = "key >= ?1 AND key < ?1 || char(1114111)";
+    let from = format!("{NOTE}{prefix}");
+    let query = format!("SELECT count(*), coalesce(sum(octet_length(value)), 0) FROM meta WHERE {of_prefix}");
+    let count = |row: &Row<'_>| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)));
+    let (all, bytes): (u64, u64) = connection.query_row(&query, [&from], count)?;
+    if all <= most && bytes <= most_bytes {
+        return Ok(0);
+    }
+    let transaction = connection.transaction()?;
+    let mut removed = 0;
+    {
+        // A text that is no JSON is older than all.
+        let age = "CASE WHEN json_valid(value) THEN json_extract(value, '$.at') END";
+        let query = format!("SELECT key, octet_length(value) FROM meta WHERE {of_prefix} ORDER BY {age} DESC, key");
+        let mut statement = transaction.prepare(&query)?;
+        let mut newest_first = statement.query([&from])?;
+        let mut delete = transaction.prepare("DELETE FROM meta WHERE key = ?1")?;
+        let (mut kept, mut kept_bytes) = (0, 0);
+        while let Some(row) = newest_first.next()? {
+            (kept, kept_bytes) = (kept + 1, kept_bytes + unsigned(row.get(1)?));
+            if kept > most || kept_bytes > most_bytes {
+                removed += delete.execute([row.get::<_, String>(0)?])?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(removed)
+}
+
 /// SQLite has signed integers only. Ids and revisions are counted up from 0, so neither direction loses anything.
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)

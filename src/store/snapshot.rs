@@ -85,6 +85,10 @@ impl Store {
         for owner in owners(&snapshot) {
             self.add_job(connection, &mut snapshot, &owner)?;
         }
+        let parents: Vec<JobUid> = snapshot.jobs.values().filter_map(|job| job.parent_uid().cloned()).collect();
+        for parent in parents {
+            self.add_with_parents(connection, &mut snapshot, parent)?;
+        }
         snapshot.runs.values_mut().for_each(sort);
         Ok(snapshot)
     }
@@ -100,7 +104,8 @@ impl Store {
         for change in &changes {
             match change {
                 Touched::Job(uid, turned) => {
-                    snapshot.jobs.remove(uid);
+                    let before = snapshot.jobs.remove(uid);
+                    jobs.extend(before.and_then(|job| job.parent_uid().cloned()));
                     if *turned {
                         self.renew_runs(connection, snapshot, uid)?;
                         whole.insert(uid);
@@ -164,7 +169,7 @@ impl Store {
         Ok(())
     }
 
-    /// Which of these jobs belong into the snapshot: those that are active, and those that something active refers to.
+    /// Which of these jobs belong into the snapshot: those that are active, and those that something in it refers to.
     fn renew_jobs(
         &self,
         connection: &Connection,
@@ -172,24 +177,40 @@ impl Store {
         jobs: BTreeSet<JobUid>,
     ) -> Result<(), StoreError> {
         let mut ended = BTreeSet::new();
-        for uid in jobs {
-            if snapshot.runs.contains_key(&uid) || self.is_active_job(connection, &uid)? {
-                self.add_missing_job(connection, snapshot, &uid)?;
-            } else {
-                ended.insert(uid);
+        let mut open: Vec<JobUid> = jobs.into_iter().collect();
+        while let Some(uid) = open.pop() {
+            if ended.contains(&uid) {
+                continue;
             }
+            if snapshot.runs.contains_key(&uid) || self.is_active_job(connection, &uid)? {
+                self.add_with_parents(connection, snapshot, uid)?;
+                continue;
+            }
+            // Where it goes, its parent may have nothing left to be there for.
+            self.add_missing_job(connection, snapshot, &uid)?;
+            open.extend(snapshot.jobs.get(&uid).and_then(|job| job.parent_uid().cloned()));
+            ended.insert(uid);
         }
         if ended.is_empty() {
             return Ok(());
         }
-        let owners = snapshot.workloads.values().flat_map(|workload| &workload.spec.owners).map(|owner| &owner.uid);
-        let held: BTreeSet<JobUid> = owners.filter(|uid| ended.contains(uid)).cloned().collect();
-        for uid in ended {
-            if held.contains(&uid) {
-                self.add_missing_job(connection, snapshot, &uid)?;
-            } else {
-                snapshot.jobs.remove(&uid);
-            }
+        for uid in ended.difference(&held(snapshot, &ended)) {
+            snapshot.jobs.remove(uid);
+        }
+        Ok(())
+    }
+
+    /// A job with its parents, up the chain: of one that is there already, they are there, too.
+    fn add_with_parents(
+        &self,
+        connection: &Connection,
+        snapshot: &mut Snapshot,
+        uid: JobUid,
+    ) -> Result<(), StoreError> {
+        let mut next = Some(uid);
+        while let Some(uid) = next.take_if(|uid| !snapshot.jobs.contains_key(uid)) {
+            self.add_job(connection, snapshot, &uid)?;
+            next = snapshot.jobs.get(&uid).and_then(|job| job.parent_uid().cloned());
         }
         Ok(())
     }
@@ -226,6 +247,22 @@ fn owners(snapshot: &Snapshot) -> BTreeSet<JobUid> {
     let of_workloads = snapshot.workloads.values().flat_map(|workload| &workload.spec.owners).map(|owner| &owner.uid);
     let all = snapshot.runs.keys().chain(of_workloads);
     all.filter(|uid| !snapshot.jobs.contains_key(uid)).cloned().collect()
+}
+
+/// Those of the jobs that have ended that are there for something: for a workload, or as a parent.
+fn held(snapshot: &Snapshot, ended: &BTreeSet<JobUid>) -> BTreeSet<JobUid> {
+    let owners = snapshot.workloads.values().flat_map(|workload| &workload.spec.owners).map(|owner| &owner.uid);
+    let children = snapshot.jobs.iter().filter(|(uid, _)| !ended.contains(uid));
+    let parents = children.filter_map(|(_, job)| job.parent_uid());
+    let mut open: Vec<&JobUid> = owners.chain(parents).filter(|uid| ended.contains(uid)).collect();
+    let mut held = BTreeSet::new();
+    while let Some(uid) = open.pop() {
+        if held.insert(uid.clone()) {
+            let parent = snapshot.jobs.get(uid).and_then(|job| job.parent_uid());
+            open.extend(parent.filter(|parent| ended.contains(parent)));
+        }
+    }
+    held
 }
 
 fn add(snapshot: &mut Snapshot, object: AnyObject) {

@@ -4,6 +4,7 @@ mod opening;
 
 use super::*;
 use crate::model::*;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -315,6 +316,7 @@ fn a_pass_reads_through_indexes_only() {
         snapshot::ACTIVE_RUNS_OF_JOB,
         snapshot::RUN_OF_NAME,
         read::LEFT_BEHIND,
+        read::EXPIRED,
     ]
     .map(|condition| format!("SELECT {} FROM objects WHERE {condition}", rows::OBJECT));
     let others = [
@@ -335,6 +337,7 @@ fn a_pass_reads_through_indexes_only() {
                 "(uid=?)",
                 "(kind=? AND name=?)",
                 "SUBQUERY",
+                "objects_expiry (expires_at<?)",
                 "(rowid<?)",
                 // Jobs that went, and of which something is left.
                 "SCAN departed",
@@ -422,4 +425,105 @@ fn a_note_is_kept_with_what_it_was_written_with() {
     let failing = Txn::new().meta("revision", "three").delete(Kind::Job, "nobody", 7);
     assert!(store.commit(failing, NOW).unwrap_err().is_conflict());
     assert_eq!(store.meta("revision").unwrap().as_deref(), Some("two"));
+}
+
+#[test]
+fn of_too_many_notes_the_oldest_go() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    let note = |at: i64, length: usize| format!(r#"{{"at":{at},"text":"{}"}}"#, "x".repeat(length));
+    let mut txn = Txn::new().meta("other", "stays").meta("cache:none", "no JSON");
+    for (key, at, length) in [("c", 3, 10), ("a", 1, 10), ("d", 4, 500), ("b", 2, 10)] {
+        txn = txn.meta(format!("cache:{key}"), note(at, length));
+    }
+    store.commit(txn, NOW).unwrap();
+    let left = || {
+        let keys = ["none", "a", "b", "c", "d"];
+        let there = keys.into_iter().filter(|key| store.meta(&format!("cache:{key}")).unwrap().is_some());
+        there.collect::<String>()
+    };
+    for (most, most_bytes, removed, expected) in
+        [(5, 1_000, 0, "noneabcd"), (4, 1_000, 1, "abcd"), (3, 1_000, 1, "bcd"), (3, 560, 1, "cd"), (0, 0, 2, "")]
+    {
+        assert_eq!(store.prune_notes("cache:", most, most_bytes).unwrap(), removed, "{most} of {most_bytes} bytes");
+        assert_eq!(left(), expected, "{most} of {most_bytes} bytes");
+    }
+    assert_eq!(store.meta("other").unwrap().as_deref(), Some("stays"));
+}
+
+#[test]
+fn a_job_that_is_over_is_there_for_as_long_as_it_says() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    let put = |name: &str, phase, ttl: Option<u64>| {
+        let mut job = job(name);
+        job.spec.ttl_after_finished = ttl.map(Span::seconds);
+        (job.status.phase, job.status.finished_at) = (phase, Some(NOW));
+        put_job(&store, job);
+    };
+    put("soon", JobPhase::Succeeded, Some(10));
+    put("later", JobPhase::Failed, Some(20));
+    put("kept", JobPhase::Failed, None);
+    put("running", JobPhase::Running, Some(0));
+    let expired = |seconds: i64, limit| -> Vec<String> {
+        let expired = store.expired(Time(NOW.0 + seconds * 1_000), limit).unwrap();
+        expired.iter().map(|object| object.meta().name.clone()).collect()
+    };
+    assert!(expired(9, 9).is_empty());
+    assert_eq!(expired(10, 9), ["soon"]);
+    assert_eq!(expired(99, 9), ["soon", "later"]);
+    assert_eq!(expired(99, 1), ["soon"]);
+    // Somebody wants it to be tried again.
+    let Some(AnyObject::Job(mut later)) = store.get(Kind::Job, "later").unwrap() else { panic!() };
+    later.spec.retry = 1;
+    put_job(&store, later);
+    assert_eq!(expired(99, 9), ["soon"]);
+}
+
+#[test]
+fn a_sub_job_is_there_until_its_run_has_taken_it_in_and_goes_with_its_parent() {
+    let (_dir, path) = scratch();
+    let store = Store::open(&path).unwrap();
+    let child_of = |parent: &Job, name: &str| {
+        let mut child = job(name);
+        let run = format!("{}.s.1", parent.metadata.name);
+        child.spec.parent = Some(Parent {
+            job: parent.metadata.name.clone(),
+            job_uid: parent.uid(),
+            run,
+            index: None,
+            round: (1, 0),
+            within: Vec::new(),
+        });
+        child.status.phase = JobPhase::Running;
+        put_job(&store, child)
+    };
+    let names =
+        || store.snapshot().unwrap().jobs.values().map(|job| job.metadata.name.clone()).collect::<BTreeSet<_>>();
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let parent = put_job(&store, job("parent"));
+    let mut child = child_of(&parent, "child");
+    let mut grandchild = child_of(&child, "grandchild");
+    // The parents of what is active are there, whatever they are.
+    for (name, phase) in [("parent", JobPhase::Failed), ("child", JobPhase::Failed)] {
+        let Some(AnyObject::Job(mut job)) = store.get(Kind::Job, name).unwrap() else { panic!() };
+        (job.status.phase, job.status.collected) = (phase, true);
+        child = put_job(&store, job);
+    }
+    assert_eq!(names(), set(&["parent", "child", "grandchild"]));
+    grandchild.status.phase = JobPhase::Cancelled;
+    let mut grandchild = put_job(&store, grandchild);
+    assert_eq!(names(), set(&["parent", "child", "grandchild"]), "nobody has taken it in yet");
+    grandchild.status.collected = true;
+    put_job(&store, grandchild);
+    assert_eq!(names(), set(&[]));
+
+    store.commit(Txn::new().put(run(&child, "a", 1, RunPhase::Completed)).delete(Kind::Job, "parent", 0), NOW).unwrap();
+    for expected in [&["child"][..], &["child.a.1", "grandchild"]] {
+        let orphans = store.orphans(9).unwrap();
+        assert_eq!(orphans.iter().map(|it| it.meta().name.clone()).collect::<BTreeSet<_>>(), set(expected));
+        let txn = orphans.iter().fold(Txn::new(), |txn, it| txn.delete(it.kind(), it.meta().name.clone(), 0));
+        store.commit(txn, NOW).unwrap();
+    }
+    assert_eq!(store.orphans(9).unwrap(), []);
 }

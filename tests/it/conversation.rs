@@ -52,6 +52,7 @@ impl Talk {
             allowed_paths: Vec::new(),
             output_mode: OutputMode::StreamResult,
             model: None,
+            permissions: None,
             tools: Vec::new(),
             conversation,
         }

@@ -9,14 +9,14 @@ mod conversation;
 mod corpus;
 mod directory;
 mod docs;
+mod executors;
 mod garbage;
 mod large;
 mod letting_go;
 mod llm;
 mod manners;
 mod never;
-mod reaping;
-mod support;
-
-#[path = "../support/pump.rs"]
 mod pump;
+mod reaping;
+mod subjobs;
+mod support;

@@ -3,9 +3,10 @@
 
 use crate::host::Said;
 use crate::sim::{It, Sim};
+use serde_json::Map;
 use std::collections::BTreeSet;
 use tenure::acp::TerminalWanted;
-use tenure::controller::{Talk, turn_of};
+use tenure::controller::{Outside, Process, Talk, turn_of};
 use tenure::model::{
     Exit, Failure, Observed, Outcome, Reading, RunPhase, Snapshot, Stage, StepRun, Workload, WorkloadPhase,
     WorkloadType, WorkloadUid,
@@ -113,6 +114,23 @@ impl It {
     }
 }
 
+/// Nothing is known beyond jobs and processes.
+pub struct Nothing;
+
+impl Outside for Nothing {
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn text(&self, _path: &std::path::Path) -> std::io::Result<String> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+
+    fn note(&self, _key: &str) -> Option<String> {
+        None
+    }
+}
+
 impl Talk for Voices<'_> {
     fn outcome_of(&self, run: &StepRun) -> Option<Outcome> {
         let uid = run.status.workload.as_ref()?;
@@ -125,9 +143,14 @@ impl Talk for Voices<'_> {
         })
     }
 
-    fn outcome_of_script(&self, workload: &Workload, exit: &Exit) -> Outcome {
+    fn outcome_of_process(&self, what: Process, workload: &Workload, exit: &Exit) -> Outcome {
         let stdout = self.0.with(|it| it.host.files(&workload.uid()).and_then(|files| files.stdout.clone()));
         let result = match (exit.code, stdout) {
+            (Some(0), _) if matches!(what, Process::Requirement | Process::Notification) => Ok(Map::new()),
+            // A check that finds too little waits.
+            (Some(0), Some(outputs)) if what == Process::Check && outputs["score"].as_i64() < Some(50) => {
+                Ok(Map::new())
+            }
             (Some(0), Some(outputs)) => Ok(outputs),
             (Some(0), None) => Err(Failure { reason: "OutputInvalid".into(), message: "there is no stdout".into() }),
             _ => Err(Failure { reason: "ExitStatus".into(), message: exit.to_string() }),

@@ -1,6 +1,6 @@
 //! The controller's memory, and its loop as `controller::Controller` and `act::Hands` have it, over the simulated edge.
 
-use crate::agents::{Link, Voices};
+use crate::agents::{Link, Nothing, Voices};
 use crate::edge::Hand;
 use crate::host::{PROTECTED, Role, State};
 use crate::look::look;
@@ -158,12 +158,14 @@ impl Sim {
             desired: &desired,
             observed: &observed,
             talk: &Voices(self),
+            outside: &Nothing,
             acts: &acts,
             bounds: &bounds,
             user,
             state_dir: &state_dir,
             exe: Path::new("/nowhere/tenure"),
             ended: &ended,
+            shelf: &hand,
             now,
         };
         let mut new_uid = || {

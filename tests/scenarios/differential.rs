@@ -4,8 +4,8 @@
 use crate::memory::Memory;
 use proptest::prelude::*;
 use tenure::model::{
-    AnyObject, Event, EventType, Job, JobPhase, JobState, JobUid, Kind, Meta, NoStatus, Object, Owner, PolicySpec,
-    RunPhase, RunSpec, StepRun, Time, Workload, WorkloadPhase,
+    AnyObject, Event, EventType, Job, JobPhase, JobState, JobUid, Kind, Meta, NoStatus, Object, Owner, Parent,
+    PolicySpec, RunPhase, RunSpec, StepRun, Time, Workload, WorkloadPhase,
 };
 use tenure::store::{Store, StoreError, Txn};
 
@@ -61,6 +61,13 @@ fn object(what: u8, state: u8, revision: u64, uid: u8) -> AnyObject {
             let mut job = Job { metadata, ..Job::default() };
             job.spec.state = [JobState::Running, JobState::Paused][usize::from(state % 2)];
             job.status.phase = [JobPhase::Pending, JobPhase::Running, JobPhase::Failed][usize::from(state % 3)];
+            job.status.collected = state >= 4;
+            // Half of them are sub-jobs, of one that may not be there.
+            if let (true, (name, job_uid)) = (state % 2 == 1, job_of(what + state)) {
+                let run = format!("{name}.a.1");
+                job.spec.parent =
+                    Some(Parent { job: name, job_uid, run, index: None, round: (1, 0), within: Vec::new() });
+            }
             AnyObject::Job(job)
         }
         Kind::StepRun => {

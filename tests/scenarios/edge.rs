@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 use std::io;
 use std::sync::Arc;
 use tenure::act::{ActError, Aim, Edge};
-use tenure::model::{AnyObject, BootId, Exit, Kind, ProcId, Snapshot, Time, Workload, WorkloadUid};
+use tenure::controller::{FlowFile, Shelf};
+use tenure::model::{AnyObject, BootId, Exit, Job, Kind, ProcId, Reading, Snapshot, Time, Workload, WorkloadUid};
 use tenure::os::OsError;
 use tenure::store::{Committed, Records, StoreError, Txn};
 
@@ -52,6 +53,22 @@ impl Records for Hand {
         let committed = self.0.with(|it| it.commit(txn, now));
         self.0.meanwhile("after a commit");
         committed
+    }
+}
+
+impl Shelf for Hand {
+    fn job(&self, name: &str) -> Reading<Option<Job>> {
+        match Records::get(self, Kind::Job, name) {
+            Ok(Some(AnyObject::Job(job))) => Reading::Known(Some(job)),
+            Ok(_) => Reading::Known(None),
+            Err(error) => Reading::Unknown(error.to_string()),
+        }
+    }
+
+    fn flow_file(&self, dir: Option<&str>, name: &str) -> Result<FlowFile, String> {
+        self.0.meanwhile("before a flow file is read");
+        let flow = crate::people::BESIDE.get(name).cloned().ok_or("there is no such file")?;
+        Ok(FlowFile { path: format!("/flows/{name}"), dir: dir.unwrap_or("/flows").to_owned(), flow })
     }
 }
 

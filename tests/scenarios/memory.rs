@@ -204,6 +204,15 @@ impl Memory {
                 snapshot.jobs.insert(owner, job);
             }
         }
+        let mut parents: Vec<JobUid> = snapshot.jobs.values().filter_map(|job| job.parent_uid().cloned()).collect();
+        while let Some(uid) = parents.pop() {
+            if !snapshot.jobs.contains_key(&uid)
+                && let Some(AnyObject::Job(job)) = self.holders.get(uid.as_str()).and_then(|key| self.objects.get(key))
+            {
+                parents.extend(job.parent_uid().cloned());
+                snapshot.jobs.insert(uid.clone(), shared(job, last.jobs.get(&uid)));
+            }
+        }
         snapshot
     }
 

@@ -3,6 +3,7 @@
 use crate::host::{PROTECTED, State};
 use crate::sim::It;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use tenure::flow;
 use tenure::model::{
@@ -20,6 +21,8 @@ pub static FLOWS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         step
     };
     let script = || json!({"run": "work"});
+    let below = |flow: &str| json!({"flow": flow});
+    let each = |on_error: &str, flow: Value| json!({"for_each": "$job.items", "flow": flow, "on_error": on_error});
     let again = |target: &str| {
         json!([{"name": "good", "when": "outputs.score >= 50", "action": "advance"},
                {"name": "again", "when": "True", "action": "loop", "target": target, "max_iterations": 3}])
@@ -42,8 +45,39 @@ pub static FLOWS: LazyLock<Vec<Value>> = LazyLock::new(|| {
                "c": with(agent("solo"), json!({"inputs": {"y": "b.ok"}}))}),
         json!({"a": with(agent("solo"), json!({"exits": [{"name": "ask", "when": "outputs.score >= 60", "action": "escalate"}]})),
                "b": with(agent("pool"), json!({"after": ["a"]}))}),
+        json!({"a": {"executor": "poll", "check_command": "look", "interval_seconds": 1}, "b": with(agent("solo"), json!({"after": ["a"]}))}),
+        json!({"a": with(script(), json!({"decorators": [{"timeout": {"seconds": 2}}, {"retry": {"max_retries": 2}}]})),
+               "b": with(agent("pool"), json!({"after": ["a"], "decorators": [{"retry": {"max_retries": 1, "backoff": "exponential"}}]}))}),
+        json!({"a": {"executor": "mock_llm", "failure_rate": 0.3, "latency_range": [0.1, 2.0], "prompt": "?", "on_error": "continue"},
+               "b": with(script(), json!({"after_resolved": ["a"], "decorators": [
+                   {"notification": {"webhook_url": "http://127.0.0.1/"}}, {"fallback": {"fallback_ref": {"type": "script", "config": {"run": "work"}}}}]}))}),
+        // Sub-jobs; the steps that have them begin with `sub`.
+        json!({"a": script(), "sub": with(below("inner"), json!({"inputs": {"x": "a.score"}})), "b": script()}),
+        json!({"sub": below("outer"), "b": with(agent("solo"), json!({"after": ["sub"], "exits": abandon}))}),
+        json!({"sub": each("fail_fast", json!({"steps": {"a": script()}}))}),
+        json!({"sub": each("continue", "inner".into()), "b": with(script(), json!({"after": ["sub"], "exits": again("sub")}))}),
+        json!({"sub": each("continue", json!({"steps": {"a": with(agent("pool"),
+               json!({"exits": [{"name": "ask", "when": "outputs.score >= 80", "action": "escalate"}]}))}}))}),
+        json!({"sub": with(each("fail_fast", json!({"steps": {"sub-a": below("inner"), "b": script()}})),
+               json!({"limits": {"max_duration_minutes": 0.05}, "on_error": "fail_fast"}))}),
+        json!({"sub": with(below("inner"), json!({"decorators": [{"retry": {"max_retries": 2}}]}))}),
+        json!({"sub": below("nowhere"), "b": script()}),
+        json!({"sub": below("ring")}),
     ];
-    steps.into_iter().map(|steps| json!({"name": "f", "steps": steps})).collect()
+    let inputs = json!({"items": {"default": []}});
+    steps.into_iter().map(|steps| json!({"name": "f", "inputs": inputs, "steps": steps})).collect()
+});
+
+/// Flow files beside the flows.
+pub static BESIDE: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {
+    let script = json!({"run": "work"});
+    let agent = json!({"executor": "agent", "agent": "solo", "prompt": "do it", "output_mode": "stream_result"});
+    let flow = |steps: Value| json!({"name": "f", "steps": steps});
+    BTreeMap::from([
+        ("inner", flow(json!({"a": script, "b": {"run": "work", "inputs": {"x": "a.score"}}}))),
+        ("outer", flow(json!({"a": agent, "sub": {"flow": "inner", "after": ["a"]}}))),
+        ("ring", flow(json!({"a": script, "sub": {"flow": "ring", "after": ["a"]}}))),
+    ])
 });
 
 impl It {
@@ -62,7 +96,7 @@ impl It {
             protect: vec![PROTECTED.into()],
             lease: Span(std::time::Duration::from_millis(self.lease_ms.unsigned_abs())),
             max_concurrent: if few {
-                MaxConcurrent { agents: 2, scripts: 2, ..MaxConcurrent::default() }
+                MaxConcurrent { agents: 2, scripts: 2, items: 2, ..MaxConcurrent::default() }
             } else {
                 MaxConcurrent::default()
             },
@@ -102,7 +136,12 @@ impl It {
         self.say(|| {
             format!("people start {name}: {}", flow.as_ref().map(|it| it["steps"].to_string()).unwrap_or_default())
         });
-        let spec = JobSpec { flow, deadline, ..JobSpec::default() };
+        let mut spec = JobSpec { flow, deadline, ..JobSpec::default() };
+        let items = Value::Array((0..self.rng.u8(0..6)).map(Value::from).collect());
+        spec.inputs.insert("items".into(), items);
+        if self.rng.u8(0..6) == 0 {
+            spec.after = vec![format!("j{}", self.rng.u8(0..6))];
+        }
         self.write(Txn::new().put(AnyObject::Job(Job { metadata: Meta::named(name), spec, ..Job::default() })));
     }
 
@@ -144,8 +183,20 @@ impl It {
                 self.say(|| format!("people make {name} {:?}", job.spec.state));
                 self.write(Txn::new().put(AnyObject::Job(job)));
             }
+            _ if self.rng.u8(0..3) == 0 => self.retry_one(),
             _ => self.answer_one(),
         }
+    }
+
+    /// Somebody wants what failed to be tried again.
+    fn retry_one(&mut self) {
+        let mut jobs = self.jobs();
+        jobs.retain(|job| job.status.phase.is_terminal() && !job.status.collected && !job.is_to_be_retried());
+        let Some(mut job) = self.pick(&jobs) else { return };
+        self.say(|| format!("people retry {}", job.metadata.name));
+        job.spec.state = JobState::Running;
+        job.spec.retry += 1;
+        self.write(Txn::new().put(AnyObject::Job(job)));
     }
 
     /// Somebody answers a run that waits for people.

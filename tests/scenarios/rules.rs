@@ -5,10 +5,12 @@ use crate::host::{Proc, Role, Said, State};
 use crate::memory::{Change, Memory};
 use crate::sim::{Counts, It};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tenure::controller::{Decision, turn_of};
 use tenure::model::{
-    AnyObject, Cause, Job, Kind, RunPhase, Stage, StepRun, Time, Workload, WorkloadPhase, WorkloadType, WorkloadUid,
+    AnyObject, Cause, Job, JobPhase, Kind, RunPhase, Stage, StepRun, Time, Workload, WorkloadPhase, WorkloadType,
+    WorkloadUid,
 };
 use tenure::plan::Action;
 use tenure::store::{Committed, StoreError, Txn};
@@ -49,7 +51,7 @@ fn wanted(store: &Memory, row: &Workload) -> bool {
     let run_needs_it = row.spec.run.as_ref().is_none_or(|name| match store.get(Kind::StepRun, name) {
         Some(AnyObject::StepRun(run)) => {
             owners.iter().any(|job| job.uid() == run.spec.job_uid)
-                && !run.status.phase.is_final()
+                && run.status.phase == RunPhase::Running
                 && run.status.workload.as_ref() == Some(&uid)
         }
         _ => false,
@@ -83,7 +85,12 @@ impl It {
             }
             Some(row) => {
                 let owner = row.spec.owners.first().map(|owner| owner.uid.0.clone()).unwrap_or_default();
-                if let Some(run) = row.spec.run
+                // What is tried, or asked, again is begun again; each time by another workload.
+                let again = row.spec.run.as_ref().is_some_and(|run| match self.store.get(Kind::StepRun, run) {
+                    Some(AnyObject::StepRun(run)) => !run.status.tries.is_empty() || run.status.due_at.is_some(),
+                    _ => false,
+                });
+                if let (false, Some(run)) = (again, row.spec.run)
                     && !self.books.runs_started.insert((owner, run.clone()))
                 {
                     self.broken(format!("run {run} is started twice"));
@@ -196,7 +203,7 @@ impl It {
                     let name = &after.metadata.name;
                     if before.status.phase != after.status.phase {
                         self.say(|| format!("job {name} is {}", after.status.phase.as_str()));
-                        if before.status.phase.is_terminal() {
+                        if before.is_over() && before.uid() == after.uid() {
                             self.broken(format!(
                                 "job {name} was {:?} and is {:?}",
                                 before.status.phase, after.status.phase
@@ -299,10 +306,16 @@ impl It {
             self.broken(format!("{name} was {:?}, and is {:?}: its outcome is applied twice", was.phase, is.phase));
         }
         if was.phase != RunPhase::Running && is.phase == RunPhase::Running {
-            let row = is.workload.as_ref().and_then(|uid| row_of(&self.store, uid));
-            if row.is_none_or(|row| row.status.phase == WorkloadPhase::Stopped) {
+            // A mock needs nobody.
+            let row = is.workload.as_ref().map(|uid| row_of(&self.store, uid));
+            if !has_sub_jobs(after)
+                && row.is_some_and(|row| row.is_none_or(|row| row.status.phase == WorkloadPhase::Stopped))
+            {
                 self.broken(format!("{name} runs, and its workload has no row"));
             }
+        }
+        if is.phase == RunPhase::Completed && has_sub_jobs(after) {
+            self.results_are_of_its_sub_jobs(after);
         }
         let Some(uid) = was.workload.as_ref().filter(|_| was.phase == RunPhase::Running) else { return };
         let files = self.host.files(uid).cloned().unwrap_or_default();
@@ -354,6 +367,64 @@ impl It {
         }
     }
 
+    /// The outputs of a run are those of its sub-jobs, each in its place.
+    fn results_are_of_its_sub_jobs(&mut self, run: &StepRun) {
+        let name = &run.metadata.name;
+        let began = format!("{}.{}.{}", run.spec.job, run.spec.step, run.spec.adopts.unwrap_or(run.spec.attempt));
+        let outputs = |index: Option<usize>| -> Option<Value> {
+            let child = match index {
+                Some(index) => format!("{began}-{index}"),
+                None => began.clone(),
+            };
+            match self.store.get(Kind::Job, &child) {
+                Some(AnyObject::Job(job)) if job.status.phase == JobPhase::Succeeded => job.status.outputs.clone(),
+                _ => None,
+            }
+        };
+        let given = run.status.outputs.clone().unwrap_or_default();
+        let Some(items) = &run.spec.items else {
+            if outputs(None) != Some(Value::Object(given.clone())) {
+                self.broken(format!("{name} gives {given:?}, and its sub-job {:?}", outputs(None)));
+            }
+            return;
+        };
+        let results = given.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
+        let wrong = results.iter().enumerate().find(|(index, result)| match result.get("_error") {
+            Some(_) => outputs(Some(*index)).is_some(),
+            None => outputs(Some(*index)).as_ref() != Some(*result),
+        });
+        if results.len() != items.len() || wrong.is_some() {
+            self.broken(format!("{name} has {} items, and gives {results:?}: {wrong:?} is wrong", items.len()));
+        }
+    }
+
+    /// A sub-job has ended when its parent has, and is collected no sooner than its run is final.
+    fn check_families(&mut self) {
+        let jobs: BTreeMap<&str, &Job> = self
+            .store
+            .objects
+            .values()
+            .filter_map(|it| if let AnyObject::Job(job) = it { Some((job.metadata.uid.as_str(), job)) } else { None })
+            .collect();
+        let wrong = jobs.values().find_map(|job| {
+            let of = job.spec.parent.as_ref()?;
+            let parent = jobs.get(of.job_uid.as_str())?;
+            let (name, phase) = (&job.metadata.name, job.status.phase);
+            if parent.is_over() && (!job.is_over() || !job.status.collected) {
+                return Some(format!("{name} is {phase:?}, and its parent {} has ended", parent.metadata.name));
+            }
+            let run = match self.store.get(Kind::StepRun, &of.run) {
+                Some(AnyObject::StepRun(run)) => run,
+                _ => return None,
+            };
+            (job.status.collected && !run.status.phase.is_final())
+                .then(|| format!("{name} is collected, and {} is {:?}", of.run, run.status.phase))
+        });
+        if let Some(wrong) = wrong {
+            self.broken(wrong);
+        }
+    }
+
     /// What must hold of the store after each step.
     pub fn check_books(&mut self) {
         if self.books.checked == self.store.revision {
@@ -365,7 +436,7 @@ impl It {
             .objects
             .values()
             .filter_map(|it| match it {
-                AnyObject::Job(job) if job.status.phase.is_terminal() => Some(job.metadata.uid.as_str()),
+                AnyObject::Job(job) if job.is_over() => Some(job.metadata.uid.as_str()),
                 _ => None,
             })
             .collect();
@@ -378,6 +449,7 @@ impl It {
         if let Some(what) = moving {
             self.broken(what);
         }
+        self.check_families();
     }
 
     /// What must hold in the end: what is is what should be.
@@ -421,7 +493,13 @@ impl It {
             let (name, phase) = (&run.metadata.name, run.status.phase);
             let running = |uid: &WorkloadUid| alive(uid) && !self.is_silent(uid);
             match phase {
-                RunPhase::Running if !run.status.workload.as_ref().is_some_and(running) => {
+                RunPhase::Running if has_sub_jobs(run) && !self.has_open_child(run) => {
+                    wrong.push(format!("{name} is Running, and no sub-job of it is open"));
+                }
+                RunPhase::Running
+                    if !has_sub_jobs(run)
+                        && run.status.workload.as_ref().map_or(run.status.due_at.is_none(), |uid| !running(uid)) =>
+                {
                     wrong.push(format!("{name} is Running, and nothing works on it"));
                 }
                 RunPhase::Pending if !self.is_full() && !self.is_held(run) => {
@@ -430,10 +508,35 @@ impl It {
                 _ => {}
             }
         }
+        let uids: BTreeSet<&str> = self
+            .store
+            .objects
+            .iter()
+            .filter(|((kind, _), _)| *kind == Kind::Job)
+            .map(|(_, it)| it.meta().uid.as_str())
+            .collect();
+        for object in self.store.objects.values() {
+            if let AnyObject::Job(job) = object
+                && job.parent_uid().is_some_and(|parent| !uids.contains(parent.as_str()))
+            {
+                wrong.push(format!("{} is left, and its parent is gone", job.metadata.name));
+            }
+        }
         if !wrong.is_empty() {
             let all = self.in_words();
             self.broken(format!("in the end: {}\n{all}", wrong.join("; ")));
         }
+    }
+
+    fn has_open_child(&self, run: &StepRun) -> bool {
+        self.store.objects.values().any(|it| match it {
+            AnyObject::Job(job) => {
+                job.parent_uid() == Some(&run.spec.job_uid)
+                    && !job.is_over()
+                    && job.spec.parent.as_ref().is_some_and(|of| of.round.0 == run.spec.attempt)
+            }
+            _ => false,
+        })
     }
 
     /// Whether nothing will come of it any more: it has said all, and its end is in its files.
@@ -481,6 +584,11 @@ impl It {
         });
         objects.chain(processes).collect::<Vec<_>>().join("\n  ")
     }
+}
+
+/// Whether jobs of their own do the work of a run: the flows of these worlds tell by the step's name.
+fn has_sub_jobs(run: &StepRun) -> bool {
+    run.spec.step.starts_with("sub")
 }
 
 /// A row that says that it runs.

@@ -12,8 +12,9 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// One thing that somebody does to the store.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A job is written in this phase, made if it was not there.
-    Job(usize, JobPhase),
+    /// A job is written in this phase, made if it was not there; of this parent, which may be gone; what is more: is it
+    /// collected, and to be retried.
+    Job(usize, JobPhase, Option<usize>, bool, bool),
     /// A run of a job, if that is there.
     Run(usize, &'static str, u32, RunPhase),
     /// A workload of two owners, which may be gone.
@@ -41,7 +42,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let phase = prop::sample::select(vec![WorkloadPhase::Starting, WorkloadPhase::Running, WorkloadPhase::Stopped]);
     let kind = prop::sample::select(Kind::ALL.to_vec());
     let step = prop_oneof![
-        4 => (at(), job_phase).prop_map(|(at, phase)| Step::Job(at, phase)),
+        6 => (at(), job_phase, prop::option::of(at()), any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(at, phase, parent, collected, retry)| Step::Job(at, phase, parent, collected, retry)),
         4 => (at(), prop::sample::select(vec!["s", "t.u"]), 1..12_u32, run_phase)
             .prop_map(|(at, step, attempt, phase)| Step::Run(at, step, attempt, phase)),
         4 => (at(), [at(), at()], phase).prop_map(|(at, owners, phase)| Step::Workload(at, owners, phase)),
@@ -100,11 +102,24 @@ impl Bench {
         }
     }
 
+    fn newest(&self, at: usize) -> JobUid {
+        self.uids[self.uids.len().saturating_sub(1 + at)].clone()
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Job(at, phase) => {
+            Step::Job(at, phase, parent, collected, retry) => {
                 let mut job = Job { metadata: Meta::named(NAMES[*at]), ..Job::default() };
-                job.status.phase = *phase;
+                (job.status.phase, job.status.collected) = (*phase, *collected);
+                job.spec.retry = u32::from(*retry);
+                job.spec.parent = parent.map(|at| Parent {
+                    job: NAMES[at].into(),
+                    job_uid: self.newest(at),
+                    run: format!("{}.s.1", NAMES[at]),
+                    index: None,
+                    round: (1, 0),
+                    within: Vec::new(),
+                });
                 self.put(AnyObject::Job(job));
             }
             Step::Run(at, step, attempt, phase) => {
@@ -124,9 +139,8 @@ impl Bench {
             Step::Workload(at, owners, phase) => {
                 let mut workload = Workload { metadata: Meta::named(format!("w{at}")), ..Workload::default() };
                 workload.metadata.uid = workload.metadata.name.clone();
-                let newest = |at: &usize| self.uids[self.uids.len().saturating_sub(1 + at)].clone();
                 workload.spec.owners =
-                    owners.iter().map(|at| Owner { name: NAMES[*at].into(), uid: newest(at) }).collect();
+                    owners.iter().map(|at| Owner { name: NAMES[*at].into(), uid: self.newest(*at) }).collect();
                 workload.status.phase = *phase;
                 self.put(AnyObject::Workload(workload));
             }
@@ -208,7 +222,7 @@ proptest! {
 fn a_commit_of_ours_costs_the_rows_that_it_wrote() {
     let mut bench = Bench::new();
     for at in 0..3 {
-        bench.step(&Step::Job(at, JobPhase::Running));
+        bench.step(&Step::Job(at, JobPhase::Running, None, false, false));
         bench.step(&Step::Run(at, "s", 1, RunPhase::Running));
         bench.step(&Step::Workload(at, [0, 0], WorkloadPhase::Running));
     }
@@ -225,10 +239,10 @@ fn a_commit_of_ours_costs_the_rows_that_it_wrote() {
 #[test]
 fn more_changes_than_are_remembered_are_read_as_a_whole() {
     let mut bench = Bench::new();
-    bench.step(&Step::Job(0, JobPhase::Running));
+    bench.step(&Step::Job(0, JobPhase::Running, None, false, false));
     bench.step(&Step::Look);
     let many = (0..21_000).map(|at| Touched::Job(JobUid(at.to_string()), true)).collect();
     lock(bench.store.writer.as_ref().unwrap()).remember(2, many);
-    bench.step(&Step::Job(1, JobPhase::Running));
+    bench.step(&Step::Job(1, JobPhase::Running, None, false, false));
     assert_eq!(&*bench.store.snapshot().unwrap(), &bench.whole());
 }

@@ -1,0 +1,144 @@
+//! The way out of objects and events: what a job has that is sensitive is masked in them. The store keeps it.
+
+use super::flows;
+use crate::flow::{Secrets, Sensitive};
+use crate::model::{AnyObject, Event, Job, JobUid, Kind, StepRun, WorkloadUid};
+use crate::store::{Store, StoreError};
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A job has no more jobs above it.
+const DEEPEST: usize = 32;
+
+/// The way out, for one answer. What it learns of a job it remembers.
+pub struct Veil<'s> {
+    store: &'s Store,
+    by_job: RefCell<HashMap<JobUid, Rc<Secrets>>>,
+}
+
+impl<'s> Veil<'s> {
+    /// For what is in this store.
+    pub fn new(store: &'s Store) -> Veil<'s> {
+        Veil { store, by_job: RefCell::default() }
+    }
+
+    /// An object as it may be shown.
+    ///
+    /// # Errors
+    /// The store's: then nothing is shown.
+    pub fn object(&self, object: &AnyObject) -> Result<Value, StoreError> {
+        let mut shown = object.to_json();
+        for secrets in self.secrets_of(object)? {
+            secrets.mask(&mut shown);
+        }
+        Ok(shown)
+    }
+
+    /// An event as it may be shown.
+    ///
+    /// # Errors
+    /// As for an object.
+    pub fn event(&self, mut event: Event) -> Result<Event, StoreError> {
+        if let Some(object) = self.store.get(event.kind, &event.name)? {
+            for secrets in self.secrets_of(&object)? {
+                event.message = secrets.mask_text(&event.message).into_owned();
+                secrets.mask(&mut event.details);
+            }
+        }
+        Ok(event)
+    }
+
+    /// What must not be shown of what a workload wrote.
+    ///
+    /// # Errors
+    /// As for an object.
+    pub fn of_workload(&self, uid: &WorkloadUid) -> Result<Secrets, StoreError> {
+        let mut all = Secrets::default();
+        if let Some(object) = self.store.get(Kind::Workload, uid.as_str())? {
+            self.secrets_of(&object)?.iter().for_each(|secrets| all.extend(secrets));
+        }
+        Ok(all)
+    }
+
+    fn secrets_of(&self, object: &AnyObject) -> Result<Vec<Rc<Secrets>>, StoreError> {
+        match object {
+            AnyObject::Job(job) => Ok(vec![self.of_job(job)?]),
+            AnyObject::StepRun(run) => Ok(self.of_named(&run.spec.job, &run.spec.job_uid)?.into_iter().collect()),
+            AnyObject::Workload(workload) => {
+                let owners = workload.spec.owners.iter();
+                owners.filter_map(|owner| self.of_named(&owner.name, &owner.uid).transpose()).collect()
+            }
+            AnyObject::Flow(flow) => {
+                let mut secrets = Secrets::default();
+                defaults(&mut secrets, &flow.spec, &Sensitive::of(&flow.spec));
+                Ok(vec![Rc::new(secrets)])
+            }
+            AnyObject::AgentClass(_) | AnyObject::MachineClass(_) | AnyObject::Ledger(_) | AnyObject::Policy(_) => {
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn of_named(&self, name: &str, uid: &JobUid) -> Result<Option<Rc<Secrets>>, StoreError> {
+        if let Some(known) = self.by_job.borrow().get(uid) {
+            return Ok(Some(known.clone()));
+        }
+        match self.store.get(Kind::Job, name)? {
+            Some(AnyObject::Job(job)) if job.uid() == *uid => self.of_job(&job).map(Some),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn of_job(&self, job: &Job) -> Result<Rc<Secrets>, StoreError> {
+        if let Some(known) = self.by_job.borrow().get(&job.uid()) {
+            return Ok(known.clone());
+        }
+        let mut secrets = Secrets::default();
+        // What a job was given by the one above it is as sensitive as it was there.
+        let mut next = Some(job.clone());
+        for _ in 0..DEEPEST {
+            let Some(job) = next.take() else { break };
+            let flow = match (&job.status.flow, &job.spec.flow, &job.spec.flow_ref) {
+                (Some(flow), _, _) | (None, Some(flow), _) => Some(flow.clone()),
+                (None, None, Some(name)) => match self.store.get(Kind::Flow, name)? {
+                    Some(AnyObject::Flow(flow)) => Some(flow.spec),
+                    Some(_) | None => None,
+                },
+                (None, None, None) => None,
+            };
+            if let Some(flow) = flow {
+                let sensitive = Sensitive::of(&flow);
+                let runs = if sensitive.outputs.is_empty() { Vec::new() } else { self.runs_of(&job)? };
+                flows::hide(&mut secrets, &sensitive, &job, runs.iter());
+                defaults(&mut secrets, &flow, &sensitive);
+            }
+            if let Some(parent) = &job.spec.parent
+                && let Some(AnyObject::Job(above)) = self.store.get(Kind::Job, &parent.job)?
+            {
+                next = Some(above).filter(|above| above.uid() == parent.job_uid);
+            }
+        }
+        let secrets = Rc::new(secrets);
+        self.by_job.borrow_mut().insert(job.uid(), secrets.clone());
+        Ok(secrets)
+    }
+
+    fn runs_of(&self, job: &Job) -> Result<Vec<StepRun>, StoreError> {
+        let owned = self.store.list_owned(&job.uid())?;
+        let runs = owned.into_iter().filter_map(|object| match object {
+            AnyObject::StepRun(run) => Some(run),
+            _ => None,
+        });
+        Ok(runs.collect())
+    }
+}
+
+/// The values that the flow itself has for them.
+fn defaults(secrets: &mut Secrets, flow: &Value, sensitive: &Sensitive) {
+    for name in &sensitive.inputs {
+        secrets.add(&flow["inputs"][name]["default"]);
+        secrets.add(&flow["config"][name]["default"]);
+    }
+}
