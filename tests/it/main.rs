@@ -16,6 +16,7 @@ mod letting_go;
 mod llm;
 mod manners;
 mod never;
+#[path = "../support/pump.rs"]
 mod pump;
 mod reaping;
 mod subjobs;
