@@ -13,7 +13,7 @@ use super::job_next::JobNext;
 use super::programs;
 use super::settle::{SOON, World};
 use super::shelf::Shelf;
-use crate::flow::{self, Child, Executor, Flow, FlowSource, ItemError, SubFlowTask, Task};
+use crate::flow::{self, Child, Flow, FlowSource, ItemError, SubFlowTask};
 use crate::model::{
     Event, EventType, FLOW_DIR_ANNOTATION, Failure, Job, JobPhase, JobSpec, Kind, Meta, Outcome, Parent, Reading,
     RunPhase, StepRun, Time,

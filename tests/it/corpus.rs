@@ -75,9 +75,8 @@ fn answer(world: &World, job: &str, step: &str, attempt: u64, answer: &str) {
 fn the_demo_goes_from_an_issue_to_a_deployment() {
     let world = hurried();
     drop_flow(&world, "demo/FLOW.yaml", "demo/FLOW.yaml");
-    let name = wait_for("the demo to begin", || {
-        Some(world.job("demo")?["metadata"]["name"].as_str().unwrap().to_owned())
-    });
+    let name =
+        wait_for("the demo to begin", || Some(world.job("demo")?["metadata"]["name"].as_str().unwrap().to_owned()));
     answer(&world, &name, "pick-feature", 1, "feature=todo-list");
     answer(&world, &name, "approve-plan", 1, "decision=revise");
     answer(&world, &name, "approve-plan", 2, "decision=approve");
@@ -110,9 +109,9 @@ fn the_polling_flow_waits_for_each_of_its_markers() {
     fs::write(dir.join("scripts/setup-marker.sh"), script).unwrap();
     let text = fs::read_to_string(flows().join("test-polling/FLOW.yaml")).unwrap();
     // Seconds, where the author has several.
-    let text = ["30", "5", "3", "2"].iter().fold(text, |text, seconds| {
-        text.replace(&format!("interval_seconds: {seconds}\n"), "interval_seconds: 0.1\n")
-    });
+    let text = ["30", "5", "3", "2"]
+        .iter()
+        .fold(text, |text, seconds| text.replace(&format!("interval_seconds: {seconds}\n"), "interval_seconds: 0.1\n"));
     let flow = tenure::manifest::parse("FLOW.yaml", text.as_bytes()).documents[0].value.clone();
     let job = json!({
         "apiVersion": "tenure.dev/v1alpha1",

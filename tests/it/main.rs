@@ -16,7 +16,9 @@ mod letting_go;
 mod llm;
 mod manners;
 mod never;
-mod pump;
 mod reaping;
 mod subjobs;
 mod support;
+
+#[path = "../support/pump.rs"]
+mod pump;
