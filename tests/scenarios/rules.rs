@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tenure::controller::{Decision, turn_of};
 use tenure::model::{
-    AnyObject, Cause, Job, JobPhase, Kind, RunPhase, Stage, StepRun, Time, Workload, WorkloadPhase, WorkloadType,
+    AnyObject, Cause, Job, JobPhase, Kind, Part, RunPhase, Stage, StepRun, Time, Workload, WorkloadPhase, WorkloadType,
     WorkloadUid,
 };
 use tenure::plan::Action;
@@ -325,6 +325,8 @@ impl It {
             _ => None,
         });
         match is.phase {
+            // Somebody was told of a result that is older.
+            _ if is.tries.last().is_some_and(|it| matches!(it.part, Part::Notification(_))) => {}
             RunPhase::Completed => {
                 self.books.counts.outcomes += 1;
                 let told =

@@ -93,9 +93,9 @@ fn what_was_condemned_stays_unwanted_whatever_its_owners_say() {
 fn a_living_owner_needs_a_workload_no_more_once_its_run_has_ended_or_another_one_works_on_it() {
     use RunPhase::{Cancelled, Completed, Failed, Pending, Running, Skipped, Suspended};
     let cases: Vec<(Option<RunPhase>, Option<&str>, &str)> = vec![
-        (Some(Pending), Some("w"), "wanted by a"),
         (Some(Running), Some("w"), "wanted by a"),
-        (Some(Suspended), Some("w"), "wanted by a"),
+        (Some(Pending), Some("w"), "NoLongerNeeded: run a.step.1 is Pending"),
+        (Some(Suspended), Some("w"), "NoLongerNeeded: run a.step.1 is Suspended"),
         (Some(Completed), Some("w"), "NoLongerNeeded: run a.step.1 is Completed"),
         (Some(Failed), Some("w"), "NoLongerNeeded: run a.step.1 is Failed"),
         (Some(Skipped), Some("w"), "NoLongerNeeded: run a.step.1 is Skipped"),
