@@ -487,7 +487,7 @@ impl It {
             let running = |uid: &WorkloadUid| alive(uid) && !self.is_silent(uid);
             match phase {
                 RunPhase::Running if has_sub_jobs(run) => {
-                    if !self.has_open_child(run) {
+                    if !self.has_open_child(run) && !self.is_held(run) {
                         wrong.push(format!("{name} is Running, and no sub-job of it is open"));
                     }
                 }
