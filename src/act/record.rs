@@ -6,7 +6,7 @@ use crate::model::{
     AnyObject, BootId, Cause, Event, EventType, Exit, Kind, Meta, Object, Pid, ProcId, Stage, Time, Workload,
     WorkloadPhase, WorkloadSpec, WorkloadStatus, WorkloadUid,
 };
-use crate::store::{Records, Txn};
+use crate::store::{Records, StoreError, Txn};
 use serde_json::{Value, json};
 
 fn event(uid: &WorkloadUid, r#type: EventType, reason: &str, message: String, details: Value, now: Time) -> Event {
@@ -163,10 +163,33 @@ pub(super) fn begin_stage(
     verdict: &Verdict<'_>,
     now: Time,
 ) -> Result<Stage, ActError> {
-    let (workload, event) = staged(row(store, uid)?, stage, verdict, now);
+    let before = row(store, uid)?;
+    let begins = before.status.phase != WorkloadPhase::Stopping;
+    let mut txn = Txn::default();
+    if begins && verdict.cause == Cause::OwnerTerminal {
+        txn = with_owners_as_they_are(store, &before, txn)?;
+    }
+    let (workload, event) = staged(before, stage, verdict, now);
     tell(uid, verdict.cause, &event.message);
-    store.commit(Txn::default().put(AnyObject::Workload(workload)).event(event), now)?;
+    store.commit(txn.put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(stage)
+}
+
+/// An owner that has ended may be wanted to go on, since the verdict: then that is a conflict, and the next pass judges anew.
+/// Those that have ended are written as they are, so that nobody can change them before this is on record.
+fn with_owners_as_they_are(store: &dyn Records, workload: &Workload, mut txn: Txn) -> Result<Txn, ActError> {
+    for owner in &workload.spec.owners {
+        let Some(AnyObject::Job(job)) = store.get(Kind::Job, &owner.name)? else { continue };
+        if job.uid() != owner.uid {
+            continue;
+        }
+        if !job.status.phase.is_terminal() && job.metadata.deletion_timestamp.is_none() {
+            let found = job.metadata.resource_version;
+            return Err(StoreError::Conflict { kind: Kind::Job, name: owner.name.clone(), expected: 0, found }.into());
+        }
+        txn = txn.put(AnyObject::Job(job));
+    }
+    Ok(txn)
 }
 
 /// What the stage does was done.

@@ -6,7 +6,7 @@
 
 use super::settle::World;
 use crate::act::{Verdict, staged, tell};
-use crate::model::{AnyObject, Kind, ProcId, Snapshot, Stage, Workload, WorkloadUid};
+use crate::model::{AnyObject, Cause, Job, Kind, ProcId, Snapshot, Stage, Workload, WorkloadUid};
 use crate::plan::{self, Action, Guard, Violation};
 use crate::store::Txn;
 use std::collections::{BTreeSet, HashSet};
@@ -29,7 +29,7 @@ pub(super) fn follow(mut txn: Txn, world: &World<'_>) -> Result<(Txn, Vec<(Workl
     let settled = with(world.desired, &txn);
     let plan = plan::diff(&settled, world.observed, world.acts, world.bounds, world.now);
     plan::check(&plan, &settled, world.observed, &Guard { bounds: world.bounds, user: world.user })?;
-    let written: BTreeSet<String> = txn.puts.iter().map(|object| object.meta().uid.clone()).collect();
+    let mut written: BTreeSet<String> = txn.puts.iter().map(|object| object.meta().uid.clone()).collect();
     let (mut sends, mut free) = (Vec::new(), HELD);
     for (uid, action, _) in plan.actions() {
         let Action::Stop { stage, cause, message, targets, processes, held_bytes } = action else { continue };
@@ -38,6 +38,14 @@ pub(super) fn follow(mut txn: Txn, world: &World<'_>) -> Result<(Txn, Vec<(Workl
             continue;
         }
         let Some(row) = world.desired.workloads.get(uid) else { continue };
+        // An owner that has ended may be wanted to go on, since it was read: it is written as it is, so that this is a conflict.
+        if *cause == Cause::OwnerTerminal {
+            for owner in row.spec.owners.iter().filter_map(|owner| world.desired.jobs.get(&owner.uid)) {
+                if written.insert(owner.metadata.uid.clone()) {
+                    txn = txn.put(AnyObject::Job(Job::clone(owner)));
+                }
+            }
+        }
         let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
         let (row, event) = staged(Workload::clone(row), *stage, &verdict, world.now);
         tell(uid, *cause, &event.message);

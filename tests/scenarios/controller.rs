@@ -224,7 +224,8 @@ impl Sim {
         let now = self.with(|it| Time(it.host.now));
         match hand.commit(txn, now) {
             Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => {
+            Err(error @ StoreError::Conflict { .. }) => {
+                self.note(|| format!("nothing is written: {error}"));
                 self.with(|it| it.tidy());
                 return Ok(());
             }

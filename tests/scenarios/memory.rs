@@ -96,6 +96,10 @@ impl Memory {
             let before = self.objects.insert(key, after.clone());
             if let Some(before) = before.as_ref().filter(|before| before.meta().uid != after.meta().uid) {
                 self.holders.remove(&before.meta().uid);
+                // It was deleted, and another one took its name.
+                if before.kind() == Kind::Job {
+                    self.departed.insert(before.meta().uid.clone());
+                }
             }
             changes.push(Change { before, after: Some(after) });
         }

@@ -495,7 +495,7 @@ impl It {
             let (name, phase) = (&run.metadata.name, run.status.phase);
             let running = |uid: &WorkloadUid| alive(uid) && !self.is_silent(uid);
             match phase {
-                RunPhase::Running if has_sub_jobs(run) && !self.has_open_child(run) => {
+                RunPhase::Running if has_sub_jobs(run) && !self.has_open_child(run) && !self.is_held(run) => {
                     wrong.push(format!("{name} is Running, and no sub-job of it is open"));
                 }
                 RunPhase::Running

@@ -11,7 +11,7 @@ pub(super) fn resolve_job_inputs(
     given: &BTreeMap<String, Value>,
     vars: &BTreeMap<String, Value>,
 ) -> Result<Map<String, Value>, (&'static str, String)> {
-    let mut values: Map<String, Value> = given.clone().into_iter().collect();
+    let mut values: Map<String, Value> = vars.clone().into_iter().chain(given.clone()).collect();
     let (mut missing, mut wrong) = (Vec::new(), Vec::new());
     for (name, field) in &flow.inputs {
         let from_outside = [given.get(name), vars.get(name)].into_iter().flatten().find(|value| !value.is_null());
