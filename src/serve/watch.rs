@@ -71,7 +71,7 @@ pub(super) async fn send(sender: &Sender<Bytes>, lines: Result<Vec<Value>, ApiEr
 
 fn differences(api: &Api, kind: Kind, selector: &Selector, known: &mut Known) -> Result<Vec<Value>, ApiError> {
     let store = &api.handle.store;
-    let observed = api.observed();
+    let pass = api.last_pass();
     let mut before = std::mem::take(known);
     let mut lines = Vec::new();
     let mut tell = |r#type: &str, object: &Value| lines.push(json!({"type": r#type, "object": object}));
@@ -89,7 +89,7 @@ fn differences(api: &Api, kind: Kind, selector: &Selector, known: &mut Known) ->
             continue;
         };
         let (uid, resource_version) = (stored.uid(), stored.meta().resource_version);
-        let object = selector.matches(&stored).then(|| objects::shown(stored, observed.as_deref()));
+        let object = selector.matches(&stored).then(|| objects::shown(stored, &pass));
         let earlier = told.and_then(|told| told.object.map(|object| (told.uid, object)));
         match (earlier, &object) {
             (Some((of, _)), Some(object)) if of == uid => tell("MODIFIED", object),
