@@ -30,6 +30,13 @@ const PURE: &[&str] = &["model", "manifest", "flow", "plan"];
 /// The lints that keep them so.
 const PURE_LINTS: &[&str] = &["disallowed_methods", "disallowed_types"];
 
+/// What sends a signal, by whatever library: only `os` may, where the never-rules are asked first.
+const SENDERS: &[&str] = &["pidfd_send_signal", "killpg", "tgkill", "kill_process", "kill_process_group"];
+/// Modules of libraries whose `kill` does.
+const SENDING_MODULES: &[&str] = &["signal", "libc"];
+/// The file of the kernel's that does.
+const SENDING_FILE: &str = "\"cgroup.kill\"";
+
 const MAX_LINES: usize = 600;
 
 /// Split, so that no search finds the words in here.
@@ -170,7 +177,8 @@ impl Checker<'_> {
         if self.home() == Some("os") {
             return;
         }
-        for token in tokens {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        for (at, token) in tokens.iter().enumerate() {
             match token {
                 TokenTree::Group(group) => self.words(group.stream()),
                 TokenTree::Ident(ident) if ident == "unsafe" => {
@@ -179,6 +187,11 @@ impl Checker<'_> {
                 TokenTree::Ident(ident) if ident == "target_os" => {
                     let what = "`cfg(target_os)` outside of src/os; put what differs into sibling files there";
                     self.add(ident.span().start().line, what);
+                }
+                _ if sends(&tokens[at..]) => {
+                    let what =
+                        "sends a signal outside of src/os; take hold with `os::Held`, which asks the never-rules";
+                    self.add(token.span().start().line, what);
                 }
                 _ => {}
             }
@@ -292,6 +305,24 @@ impl Checker<'_> {
             }
             at += 1;
         }
+    }
+}
+
+/// Whether what begins here names something that sends a signal.
+fn sends(tokens: &[TokenTree]) -> bool {
+    match tokens {
+        [TokenTree::Literal(literal), ..] => literal.to_string() == SENDING_FILE,
+        [TokenTree::Ident(ident), ..] if SENDERS.iter().any(|sender| ident == sender) => true,
+        [TokenTree::Ident(module), TokenTree::Punct(a), TokenTree::Punct(b), next, ..]
+            if SENDING_MODULES.iter().any(|name| module == name) && a.as_char() == ':' && b.as_char() == ':' =>
+        {
+            match next {
+                TokenTree::Ident(name) => name == "kill",
+                TokenTree::Group(group) => idents(&group.stream()).iter().any(|name| name == "kill"),
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 
@@ -440,6 +471,10 @@ fn a_planted_violation_is_found() {
         ("plan/mod.rs", "#[cfg(any(test, not(target_os = \"macos\")))] fn f() {}", "`cfg(target_os)` outside"),
         ("plan/mod.rs", "fn f() -> bool { cfg!(target_os = \"linux\") }", "`cfg(target_os)` outside of src/os"),
         ("main.rs", "fn f() { unsafe { g() } }", "`unsafe` outside of src/os"),
+        ("act/mod.rs", "use nix::sys::signal::{Signal, kill};", "sends a signal outside of src/os"),
+        ("act/mod.rs", "fn f() { nix::sys::signal::kill(p, s); }", "sends a signal outside of src/os"),
+        ("shim/mod.rs", "use rustix::process::kill_process;", "sends a signal outside of src/os"),
+        ("shim/mod.rs", "fn f() { write(d.join(\"cgroup.kill\")) }", "sends a signal outside of src/os"),
         ("tricks/mod.rs", "", "module `tricks` has no floor"),
         ("plan/mod.rs", "fn f( {}", "does not parse"),
     ];
@@ -473,6 +508,8 @@ fn what_is_allowed_is_not_reported() {
         ("flow/expr/lexer.rs", "pub(in crate::flow) fn f() -> u8 { super::error::kind() }"),
         ("cli/run.rs", "use crate::{act, controller::Controller, serve}; fn f() { crate::os::boot_id(); }"),
         ("os/lock.rs", "#[cfg(target_os = \"linux\")] fn f() { unsafe { g() } }"),
+        ("os/lock.rs", "fn f() { kill_process(p, s); write(d.join(\"cgroup.kill\")) }"),
+        ("act/mod.rs", "use nix::sys::signal::Signal; fn f() { Held::kill(&t, &n); g(\"no cgroup.kill here\") }"),
         ("main.rs", "use tenure::cli; fn f() { tenure::controller::run(); }"),
         ("lib.rs", "pub mod model; pub use crate::cli::run;"),
         ("plan/mod.rs", "// an unsafe idea: mktemp XXXXXX\nfn f() { let s = \"unsafe crate::cli\"; }"),

@@ -41,19 +41,5 @@ pub(super) fn note(observed: &mut Observed, protected: &BTreeSet<ProcId>) {
 /// names our own directories, and all of its workload descends from it.
 pub(super) fn matches(protect: &Option<RegexSet>, observed: &Observed) -> BTreeSet<ProcId> {
     let (Some(protect), Reading::Known(trees)) = (protect, &observed.workloads) else { return BTreeSet::new() };
-    let mut matched = BTreeSet::new();
-    for tree in trees.values() {
-        let mut spared: BTreeSet<_> =
-            tree.members().filter(|process| protect.is_match(&process.command)).map(|process| process.id.pid).collect();
-        loop {
-            let below = tree.members().filter(|it| it.parent.is_some_and(|parent| spared.contains(&parent)));
-            let new: Vec<_> = below.map(|it| it.id.pid).filter(|pid| !spared.contains(pid)).collect();
-            if new.is_empty() {
-                break;
-            }
-            spared.extend(new);
-        }
-        matched.extend(tree.members().map(|process| process.id).filter(|id| spared.contains(&id.pid)));
-    }
-    matched
+    trees.values().flat_map(|tree| tree.free(|process| protect.is_match(&process.command))).collect()
 }

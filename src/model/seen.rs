@@ -2,7 +2,7 @@
 
 use crate::model::{BootId, Exit, Pid, ProcId, Reading, Time, WorkloadUid};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One process as one look saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,20 @@ impl SeenWorkload {
     /// The processes of the tree, without the shim.
     pub fn members(&self) -> impl Iterator<Item = &SeenProcess> {
         self.processes.iter().filter(|process| !process.is_shim)
+    }
+
+    /// The members that are `free`, with all that descends from them in the tree.
+    pub fn free(&self, free: impl Fn(&SeenProcess) -> bool) -> BTreeSet<ProcId> {
+        let mut pids: BTreeSet<Pid> = self.members().filter(|it| free(it)).map(|it| it.id.pid).collect();
+        loop {
+            let before = pids.len();
+            let below = self.members().filter(|it| it.parent.is_some_and(|parent| pids.contains(&parent)));
+            let below: Vec<Pid> = below.map(|it| it.id.pid).collect();
+            pids.extend(below);
+            if pids.len() == before {
+                return self.members().map(|it| it.id).filter(|id| pids.contains(&id.pid)).collect();
+            }
+        }
     }
 
     /// The resident memory of all processes together, in bytes.

@@ -90,28 +90,34 @@ impl Held {
         held
     }
 
-    /// SIGKILL to each of `targets` that is still the process that was seen, and may be signalled, each as soon as it is held: while
-    /// the next one is looked at, it ends. Gives how many were reached.
+    /// Sends `signals` to each of `targets` that is still the process that was seen, and may be signalled, each as soon as it is
+    /// held: of however many, one descriptor is open at a time. Gives how many were reached.
+    ///
+    /// # Errors
+    /// The first refusal of the system; the others were signalled all the same.
+    pub fn send(targets: &[ProcId], never: &Never, signals: &[Signal]) -> Result<usize, OsError> {
+        let (mut reached, mut refused) = (0, None);
+        for target in targets {
+            match Held::take(std::slice::from_ref(target), never).signal(signals) {
+                Ok(sent) => reached += sent,
+                Err(error) => drop(refused.get_or_insert(error)),
+            }
+        }
+        refused.map_or(Ok(reached), Err)
+    }
+
+    /// SIGKILL, as [`send`](Self::send) does it: while the next one is looked at, the one before ends.
     ///
     /// # Errors
     /// The first refusal of the system; the others were signalled all the same.
     pub fn kill(targets: &[ProcId], never: &Never) -> Result<usize, OsError> {
-        let one_by_one = |targets: &[ProcId]| {
-            let (mut reached, mut refused) = (0, None);
-            for target in targets {
-                match Held::take(std::slice::from_ref(target), never).signal(&[Signal::SIGKILL]) {
-                    Ok(sent) => reached += sent,
-                    Err(error) => drop(refused.get_or_insert(error)),
-                }
-            }
-            refused.map_or(Ok(reached), Err)
-        };
         if targets.len() < MANY {
-            return one_by_one(targets);
+            return Held::send(targets, never, &[Signal::SIGKILL]);
         }
         std::thread::scope(|scope| {
             let parts = targets.chunks(targets.len().div_ceil(THREADS));
-            let threads: Vec<_> = parts.map(|part| scope.spawn(move || one_by_one(part))).collect();
+            let threads: Vec<_> =
+                parts.map(|part| scope.spawn(move || Held::send(part, never, &[Signal::SIGKILL]))).collect();
             let all = threads
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

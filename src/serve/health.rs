@@ -15,7 +15,7 @@ pub(super) async fn healthz(State(api): State<Arc<Api>>) -> Result<&'static str,
 
 /// It has made a pass.
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
-    match api.observed() {
+    match api.last_pass().observed {
         Some(_) => Ok("ok\n"),
         None => Err(ApiError::new(Reason::Unavailable, "the controller has made no pass yet: try again in a moment")),
     }

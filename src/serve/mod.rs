@@ -24,8 +24,8 @@ mod wishes;
 
 pub use error::{ApiError, Reason};
 
-use crate::controller::Handle;
-use crate::model::{AnyObject, Diagnostic, Observed, Time};
+use crate::controller::{Handle, Pass};
+use crate::model::{AnyObject, Diagnostic, Time};
 use crate::os::StateDir;
 use axum::Router;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -93,9 +93,8 @@ struct Api {
 }
 
 impl Api {
-    /// The last complete look.
-    fn observed(&self) -> Option<Arc<Observed>> {
-        self.handle.passes.borrow().observed.clone()
+    fn last_pass(&self) -> Arc<Pass> {
+        self.handle.passes.borrow().clone()
     }
 
     /// Makes the next pass come sooner.

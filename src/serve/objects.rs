@@ -2,8 +2,9 @@
 
 use super::select::{ListQuery, Selector};
 use super::{Api, ApiError, Reason, now, watch};
-use crate::controller::Veil;
-use crate::model::{AnyObject, Event, EventType, Kind, Observed, SOURCE_ANNOTATION, WorkloadUid};
+use crate::controller::{Pass, Veil};
+use crate::model::{AnyObject, Event, EventType, Kind, SOURCE_ANNOTATION};
+use crate::plan::Line;
 use crate::store::{StoreError, Txn};
 use axum::Json;
 use axum::body::Bytes;
@@ -42,10 +43,10 @@ fn read_list(api: &Api, kind: Kind, selector: &Selector) -> Result<Value, ApiErr
         Some(name) => store.get(kind, name)?.into_iter().collect(),
         None => store.list(kind)?,
     };
-    let observed = api.observed();
+    let pass = api.last_pass();
     let selected = objects.into_iter().filter(|object| selector.matches(object));
     let veil = Veil::new(store);
-    let items = selected.map(|object| shown(object, observed.as_deref(), &veil)).collect::<Result<_, _>>()?;
+    let items = selected.map(|object| shown(object, &pass, &veil)).collect::<Result<_, _>>()?;
     Ok(list_of(revision, items))
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn read(
     Path((plural, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let object = stored(&api, kind(&plural)?, &name)?;
-    Ok(Json(shown(object, api.observed().as_deref(), &Veil::new(&api.handle.store))?))
+    Ok(Json(shown(object, &api.last_pass(), &Veil::new(&api.handle.store))?))
 }
 
 pub(super) async fn replace(
@@ -162,16 +163,22 @@ pub(super) fn stored(api: &Api, kind: Kind, name: &str) -> Result<AnyObject, Api
     found.ok_or_else(|| ApiError::not_found(format!("there is no {kind} {name}")))
 }
 
-/// An object as it is shown: a workload with what the last look saw of it.
-pub(super) fn shown(mut object: AnyObject, observed: Option<&Observed>, veil: &Veil<'_>) -> Result<Value, StoreError> {
-    if let AnyObject::Workload(workload) = &mut object
-        && let Some(seen) = observed
-            .and_then(|observed| observed.workloads.known())
-            .and_then(|workloads| workloads.get(&WorkloadUid(workload.metadata.uid.clone())))
-    {
-        workload.status.pids = seen.processes.iter().map(|process| process.id.pid).collect();
-        workload.status.rss_bytes = Some(seen.rss_bytes());
-        workload.status.let_go.clone_from(&seen.let_go);
+/// An object as it is shown: a workload with what the last pass saw of it and, while it is being ended, with what that waits
+/// for.
+pub(super) fn shown(mut object: AnyObject, pass: &Pass, veil: &Veil<'_>) -> Result<Value, StoreError> {
+    if let AnyObject::Workload(workload) = &mut object {
+        let uid = workload.uid();
+        let trees = pass.observed.as_ref().and_then(|observed| observed.workloads.known());
+        let status = &mut workload.status;
+        if let Some(seen) = trees.and_then(|trees| trees.get(&uid)) {
+            status.pids = seen.processes.iter().map(|process| process.id.pid).collect();
+            status.rss_bytes = Some(seen.rss_bytes());
+            status.let_go.clone_from(&seen.let_go);
+        }
+        if let (Some(_), Some(Line::Held(why, _))) = (status.stage, pass.plan.lines.get(&uid)) {
+            let message = status.message.take().unwrap_or_default();
+            status.message = Some(format!("{message} ({why})").trim_start().to_owned());
+        }
     }
     veil.object(&object)
 }

@@ -3,8 +3,8 @@
 mod world;
 
 use super::*;
-use crate::controller::Pass;
 use crate::model::*;
+use crate::plan::{Line, Plan};
 use crate::store::Txn;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
@@ -312,12 +312,33 @@ async fn a_workload_is_shown_with_what_the_last_look_saw() {
     for object in [&world.get(&path).await.1, &list["items"][0]] {
         assert_eq!((&object["status"]["pids"], &object["status"]["rssBytes"]), (&json!([41, 42]), &json!(2000)));
     }
+    assert_eq!(world.get(&path).await.1["status"].get("message"), None);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(world.send(Method::GET, path, "").await.status(), StatusCode::OK);
     }
     let (_, status) = world.get("/status").await;
     assert_eq!(status["instance"], world.store.instance().as_str());
     assert_eq!((&status["pid"], &status["lastPass"]["look"]), (&json!(std::process::id()), &json!(5)));
+}
+
+#[tokio::test]
+async fn a_workload_whose_end_waits_for_something_says_for_what() {
+    let world = World::new().await;
+    let AnyObject::Workload(mut row) = workload("w") else { panic!() };
+    row.status.message = Some("job j is Cancelled".into());
+    let held = Line::Held("Kill: 2 processes left; in uninterruptible sleep: 41 (dd)".into(), None);
+    let plan = Plan { lines: BTreeMap::from([(WorkloadUid::from("w"), held)]), ..Plan::default() };
+    world.passes.send_replace(Arc::new(Pass { plan: Arc::new(plan), ..Pass::default() }));
+    let path = format!("{V1}/workloads/w");
+    world.commit(Txn::new().put(AnyObject::Workload(row.clone())));
+    assert_eq!(world.get(&path).await.1["status"]["message"], "job j is Cancelled");
+    row.status.stage = Some(Stage::Kill { round: 7, deadline: Time(0), sent: true });
+    row.metadata.resource_version = world.store.get(Kind::Workload, "w").unwrap().unwrap().meta().resource_version;
+    world.commit(Txn::new().put(AnyObject::Workload(row)));
+    assert_eq!(
+        world.get(&path).await.1["status"]["message"],
+        "job j is Cancelled (Kill: 2 processes left; in uninterruptible sleep: 41 (dd))"
+    );
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ pub(super) async fn send(sender: &Sender<Bytes>, lines: Result<Vec<Value>, ApiEr
 
 fn differences(api: &Api, kind: Kind, selector: &Selector, known: &mut Known) -> Result<Vec<Value>, ApiError> {
     let store = &api.handle.store;
-    let observed = api.observed();
+    let pass = api.last_pass();
     let veil = Veil::new(store);
     let mut before = std::mem::take(known);
     let mut lines = Vec::new();
@@ -92,7 +92,7 @@ fn differences(api: &Api, kind: Kind, selector: &Selector, known: &mut Known) ->
         };
         let (uid, resource_version) = (stored.uid(), stored.meta().resource_version);
         let object = match selector.matches(&stored) {
-            true => Some(objects::shown(stored, observed.as_deref(), &veil)?),
+            true => Some(objects::shown(stored, &pass, &veil)?),
             false => None,
         };
         let earlier = told.and_then(|told| told.object.map(|object| (told.uid, object)));

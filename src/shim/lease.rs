@@ -1,6 +1,5 @@
 //! The last net: a shim whose controller is gone for good stops its workload by itself.
 
-use super::ShimError;
 use super::files::{self, SpecFile};
 use crate::model::{Exit, Pid, ProcId};
 use crate::os::{self, Held, LockWatch, Never, OsError, Process, ProcessTable, StateDir};
@@ -17,6 +16,10 @@ use std::time::{Duration, Instant};
 const CHECK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 const CHECK_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const ROUND: Duration = Duration::from_millis(20);
+/// The longest pause between two rounds, while the workload has time to end by itself, and when it can not be ended: what hangs
+/// in the kernel may do so for days.
+const MOST_IN_GRACE: Duration = Duration::from_millis(200);
+const MOST_BETWEEN_ROUNDS: Duration = Duration::from_secs(5);
 
 /// How long the controller's lock has been free.
 pub(super) struct Lease {
@@ -58,80 +61,135 @@ impl Lease {
     }
 }
 
-/// SIGTERM, time, SIGKILL until nothing is left. Tells each process that it collects.
-pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) -> Result<(), ShimError> {
-    let begun = Instant::now();
-    let grace = Duration::from_millis(spec.grace_ms);
-    let (mut told, mut frozen) = (BTreeSet::<ProcId>::new(), BTreeSet::<ProcId>::new());
-    let never = Never {
-        selves: os::self_and_ancestors()?,
-        instance: Some(spec.instance.clone()),
-        user: Some(os::effective_uid()).filter(|user| *user != 0),
-        // What cannot be understood protects nobody here; a controller would have ended nothing because of it.
-        protect: regex::RegexSet::new(&spec.protect).ok().filter(|set| !set.is_empty()),
-        shims: None,
-    };
+/// SIGTERM, time, SIGKILL until nothing is left. Tells each process that it collects. What cannot be done, or seen, is tried
+/// again, and so is what no signal ends: nobody else would.
+pub(super) fn stop_all(spec: &SpecFile, mut collected: impl FnMut(i32, Exit)) {
+    let mut ending = Ending::new(spec);
+    let mut said = String::new();
     loop {
         collect(&mut collected);
-        let members = members(spec, &never)?;
-        if members.is_empty() {
-            return Ok(());
+        let pause = match ending.round() {
+            Ok(None) => return,
+            Ok(Some(pause)) => pause,
+            Err(error) => {
+                let error = error.to_string();
+                if error != said {
+                    eprintln!("ending the workload: {error}; trying again");
+                    said = error;
+                }
+                ending.pause.after(false, MOST_BETWEEN_ROUNDS)
+            }
+        };
+        std::thread::sleep(pause);
+    }
+}
+
+/// How long is waited between two rounds: doubled with each that came to nothing.
+struct Pause(Duration);
+
+impl Pause {
+    fn after(&mut self, progress: bool, most: Duration) -> Duration {
+        self.0 = if progress { ROUND } else { (self.0 * 2).clamp(ROUND, most) };
+        self.0
+    }
+}
+
+/// An end under way.
+struct Ending<'a> {
+    spec: &'a SpecFile,
+    begun: Instant,
+    table: ProcessTable,
+    told: BTreeSet<ProcId>,
+    frozen: BTreeSet<ProcId>,
+    /// Who was there at the last round.
+    before: Vec<ProcId>,
+    pause: Pause,
+}
+
+impl Ending<'_> {
+    fn new(spec: &SpecFile) -> Ending<'_> {
+        Ending {
+            spec,
+            begun: Instant::now(),
+            table: ProcessTable::new(),
+            told: BTreeSet::new(),
+            frozen: BTreeSet::new(),
+            before: Vec::new(),
+            pause: Pause(Duration::ZERO),
         }
-        if begun.elapsed() < grace {
-            let new: Vec<ProcId> = members.into_iter().filter(|member| told.insert(*member)).collect();
-            Held::take(&new, &never).signal(&[Signal::SIGTERM, Signal::SIGCONT])?;
-            std::thread::sleep(ROUND);
-            continue;
+    }
+
+    /// Looks, and does what is due. Gives how long to wait before the next round; none: nobody is left.
+    fn round(&mut self) -> Result<Option<Duration>, OsError> {
+        let spec = self.spec;
+        let never = Never {
+            selves: os::self_and_ancestors()?,
+            instance: Some(spec.instance.clone()),
+            user: Some(os::effective_uid()).filter(|user| *user != 0),
+            // What cannot be understood protects nobody here; a controller would have ended nothing because of it.
+            protect: regex::RegexSet::new(&spec.protect).ok().filter(|set| !set.is_empty()),
+            shims: None,
+        };
+        let members = members(spec, &never, &mut self.table)?;
+        if members.is_empty() {
+            return Ok(None);
+        }
+        let progress = members != self.before;
+        self.before.clone_from(&members);
+        if self.begun.elapsed() < Duration::from_millis(spec.grace_ms) {
+            let new: Vec<ProcId> = members.into_iter().filter(|member| self.told.insert(*member)).collect();
+            Held::send(&new, &never, &[Signal::SIGTERM, Signal::SIGCONT])?;
+            return Ok(Some(self.pause.after(progress, MOST_IN_GRACE)));
         }
         if let (Some(cgroup), None) = (&spec.cgroup, &never.protect) {
-            // An older kernel has no such file: what follows does it then.
-            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+            // Where the kernel cannot, what follows does it.
+            let _ = os::kill_cgroup(cgroup);
         }
         // All are stopped before one is killed: what forks faster than it is found forks no more.
-        let new: Vec<ProcId> = members.iter().filter(|member| frozen.insert(**member)).copied().collect();
+        let new: Vec<ProcId> = members.iter().filter(|member| self.frozen.insert(**member)).copied().collect();
         if new.is_empty() {
             Held::kill(&members, &never)?;
-            std::thread::sleep(ROUND);
-        } else {
-            Held::take(&new, &never).signal(&[Signal::SIGSTOP])?;
+            return Ok(Some(self.pause.after(progress, MOST_BETWEEN_ROUNDS)));
         }
+        self.pause = Pause(Duration::ZERO);
+        Held::send(&new, &never, &[Signal::SIGSTOP])?;
+        Ok(Some(Duration::ZERO))
     }
 }
 
 /// Every living process of the workload but this one: what carries its mark, what is in its cgroup, and what descends from the
 /// shim. Not what was let go, or is protected, nor what descends from that.
-fn members(spec: &SpecFile, never: &Never) -> Result<Vec<ProcId>, OsError> {
+fn members(spec: &SpecFile, never: &Never, table: &mut ProcessTable) -> Result<Vec<ProcId>, OsError> {
     let me = os::self_id()?;
     let mark = format!("{}/{}", spec.instance, spec.uid);
-    let mut table = ProcessTable::new();
     table.refresh()?;
-    let in_cgroup = spec.cgroup.as_deref().map(cgroup_members).unwrap_or_default();
+    let in_cgroup = spec.cgroup.as_deref().map(os::members_of_cgroup).transpose()?.unwrap_or_default();
     let roots = table.iter().filter(|process| {
-        process.mark.as_deref() == Some(&mark)
-            || process.parent == Some(me.pid)
-            || in_cgroup.contains(&process.id.pid.get())
+        process.mark.as_deref() == Some(&mark) || process.parent == Some(me.pid) || in_cgroup.contains(&process.id.pid)
     });
     let mut roots: BTreeSet<Pid> = roots.map(|process| process.id.pid).collect();
     // The environment of another user's process is that user's word, and no mark.
     let user = os::effective_uid();
     for pid in roots.clone() {
-        let is_proved = in_cgroup.contains(&pid.get()) || table.get(pid).is_some_and(|it| it.parent == Some(me.pid));
+        let is_proved = in_cgroup.contains(&pid) || table.get(pid).is_some_and(|it| it.parent == Some(me.pid));
         if !is_proved && table.user(pid)?.is_some_and(|of| of != user) {
             roots.remove(&pid);
         }
     }
     // Another workload's process is that workload's, whoever its parent is.
-    let mut found = with_what_is_below(&table, roots, |it| it.mark.as_deref().is_none_or(|of| of == mark));
-    // What of it is known by its name is read for that.
+    let mut found = with_what_is_below(table, roots, |it| it.mark.as_deref().is_none_or(|of| of == mark));
+    // Their state, and what of them is known by its name.
     for pid in &found {
         table.again(*pid)?;
     }
-    let free = let_go(spec, never, &table, &found)?;
+    let free = let_go(spec, never, table, &found)?;
     found.retain(|pid| !free.contains(pid));
     let living = table.iter().filter(|process| {
         found.contains(&process.id.pid) && process.id != me && process.id.pid.get() != 1 && !process.is_zombie()
     });
-    Ok(living.map(|process| process.id).collect())
+    let mut living: Vec<ProcId> = living.map(|process| process.id).collect();
+    living.sort_unstable();
+    Ok(living)
 }
 
 /// Of these, the keepers and what is protected, with all that descends from them.
@@ -175,11 +233,6 @@ fn with_what_is_below(
     }
 }
 
-fn cgroup_members(cgroup: &Path) -> BTreeSet<i32> {
-    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
-}
-
 fn collect(collected: &mut impl FnMut(i32, Exit)) {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -206,8 +259,8 @@ pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
         }
         // The last member leaves its cgroup a moment after it was collected.
         for _ in 0..50 {
-            match fs::remove_dir(cgroup) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(ROUND),
+            match os::remove_cgroup(cgroup) {
+                Ok(false) => std::thread::sleep(ROUND),
                 _ => break,
             }
         }
@@ -218,4 +271,17 @@ pub(super) fn clean(dir: &Path, spec: &SpecFile) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     fs::rename(dir, &spec.log_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_ended_is_tried_ever_more_rarely_and_for_ever() {
+        let mut pause = Pause(Duration::ZERO);
+        let mut next = |progress| pause.after(progress, Duration::from_millis(100)).as_millis();
+        assert_eq!([false, false, false, false, false].map(&mut next), [20, 40, 80, 100, 100]);
+        assert_eq!([true, true, false].map(&mut next), [20, 20, 40]);
+    }
 }

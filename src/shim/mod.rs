@@ -201,7 +201,7 @@ impl Shim<'_> {
             if self.main.is_some_and(|main| main.pid.get() == pid) {
                 exit = Some(end);
             }
-        })?;
+        });
         if !self.ended {
             let how = exit.unwrap_or_default();
             let exit = Exit {

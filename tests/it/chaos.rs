@@ -3,7 +3,8 @@
 //! `TENURE_CHAOS_SEED` plays a plan again, `TENURE_CHAOS_SECONDS` makes it longer (`scripts/soak`). What must hold:
 //!
 //! - **leaked 0**: once every job has ended, no process that was ever seen with a mark of the instance lives, none with a mark
-//!   at all, and neither a run directory nor a cgroup is left.
+//!   at all, none that works in a directory of this world (some agents leave children that shed every mark), and neither a run
+//!   directory nor a cgroup is left.
 //! - **wrongly signalled 0**: bystanders (look-alikes among them), another instance's workloads, and the neighbour, a job
 //!   of the same instance that nobody ends, are the processes that they were.
 //! - **outcomes doubled 0**: no script and no turn had its effect twice. A job here has one attempt, so its effect is one
@@ -149,6 +150,7 @@ impl Chaos {
         if let Some(instance) = procs::instance_of(&self.world.state()) {
             self.seen.extend(marked(&format!("{instance}/")));
         }
+        self.seen.extend(procs::working_below(self.world.path()));
     }
 
     fn begin(&mut self) {
@@ -343,10 +345,15 @@ impl Chaos {
             let mut left: Vec<String> = Vec::new();
             let all =
                 self.seen.iter().filter(|process| process.is_alive()).cloned().chain(marked(&format!("{instance}/")));
+            let all: BTreeSet<Process> = all.chain(procs::working_below(self.world.path())).collect();
+            let all = all.into_iter();
             left.extend(all.filter(|it| !neighbours.contains(&it.pid)).map(|it| format!("{it:?}")));
             let dirs = fs::read_dir(self.world.state().join("workloads")).into_iter().flatten().flatten();
             let names = dirs.map(|entry| entry.file_name().to_string_lossy().into_owned());
             left.extend(names.filter(|name| !of_neighbour.contains(name)).map(|name| format!("run directory {name}")));
+            let cgroups = procs::cgroups_of_instance(&instance).into_iter();
+            let theirs = |path: &PathBuf| of_neighbour.iter().any(|uid| path.ends_with(uid));
+            left.extend(cgroups.filter(|path| !theirs(path)).map(|path| format!("cgroup {}", path.display())));
             left
         };
         let begun = Instant::now();

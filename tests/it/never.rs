@@ -445,3 +445,37 @@ fn anything_once_the_store_is_gone() {
     world.kill_controller();
     wait_for("the lease to end", || traces.processes.iter().all(|process| !process.is_alive()).then_some(()));
 }
+
+/// The store's file is cut short under a controller that runs, and under one that starts then: whether that is noticed or what
+/// is left is enough, what is wanted lives.
+#[test]
+fn anything_on_a_store_that_was_cut_short() {
+    for (what, kept) in [("nothing", 0), ("its first page", 4096), ("some pages", 5 * 4096)] {
+        let mut world = World::new();
+        let traces = sleeping(&world, "job");
+        let instance = procs::instance_of(&world.state()).unwrap();
+        let store = world.state().join("tenure.db");
+        fs::File::options().write(true).open(&store).unwrap().set_len(kept).unwrap();
+        // Something to write, and to read again.
+        world.drop_file("after.yaml", &script("after", "true"));
+        let goes_on = |world: &World| {
+            let job = world.cli(&["get", "job", "after", "-o", "json"]).stdout;
+            serde_json::from_slice(&job).is_ok_and(|job: serde_json::Value| job["status"]["phase"] == "Succeeded")
+        };
+        let gives_up = |world: &World| world.log().matches("the pass came to nothing").count() > 2;
+        wait_for("what comes of it", || (goes_on(&world) || gives_up(&world)).then_some(()));
+        assert!(all_alive(&traces), "{what} was left, and it cost {:?}\n{}", world.left_of(&traces), world.log());
+        world.kill_controller();
+        let mut next = world.command().spawn().unwrap();
+        wait_for("the next controller to refuse the store, or to make a pass", || {
+            let status = world.cli(&["status", "-o", "json"]).stdout;
+            let passed = serde_json::from_slice(&status).is_ok_and(|it: serde_json::Value| it["lastPass"].is_object());
+            (next.try_wait().unwrap().is_some() || passed).then_some(())
+        });
+        assert!(all_alive(&traces), "{what} was left, and it cost {:?}\n{}", world.left_of(&traces), world.log());
+        let _ = next.kill();
+        next.wait().unwrap();
+        // What is left of its store may not say whose it is any more.
+        procs::kill_instance(&instance);
+    }
+}

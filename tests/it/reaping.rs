@@ -1,5 +1,5 @@
 //! Trees that try to get away: whatever they do, nothing of one is left when its job has ended; with cgroups and without,
-//! also when the shim was killed first, or the controller in the middle.
+//! also when the shim was killed first, or the controller in the middle, or for good.
 //!
 //! The trees are those of `reaping/tree.pl`. Every process of one carries a tag among its arguments, so that the tests' own
 //! eyes find it whatever else it sheds.
@@ -17,7 +17,17 @@ struct Scene {
 impl Scene {
     /// Starts the tree, and waits until it has this many processes.
     fn new(cgroups: bool, mode: &str, number: usize, processes: usize) -> Scene {
+        Scene::with_lease(cgroups, mode, number, processes, "5m")
+    }
+
+    fn with_lease(cgroups: bool, mode: &str, number: usize, processes: usize, lease: &str) -> Scene {
         let mut world = World::idle();
+        world.drop_file(
+            "policy.yaml",
+            &format!(
+                "apiVersion: tenure.dev/v1alpha1\nkind: Policy\nmetadata: {{name: default}}\nspec: {{lease: {lease}}}\n"
+            ),
+        );
         if !cgroups {
             world.env("TENURE_CGROUP", "off");
         }
@@ -87,6 +97,14 @@ fn ends(cgroups: bool, mode: &str, number: usize, processes: usize) {
     scene.wait_gone(&traces);
 }
 
+/// Nobody comes back for it: its shim ends it, and leaves as little.
+fn ends_by_its_lease(cgroups: bool, mode: &str, number: usize, processes: usize) {
+    let mut scene = Scene::with_lease(cgroups, mode, number, processes, "1s");
+    let traces = scene.world.traces_of("job");
+    scene.world.kill_controller();
+    scene.wait_gone(&traces);
+}
+
 macro_rules! trees {
     ($($name:ident: $mode:literal, $number:literal, $processes:literal;)+) => {
         mod with_cgroups {
@@ -95,6 +113,12 @@ macro_rules! trees {
         mod without_cgroups {
             $(#[test] fn $name() { super::ends(false, $mode, $number, $processes); })+
         }
+        mod by_their_lease_with_cgroups {
+            $(#[test] fn $name() { super::ends_by_its_lease(true, $mode, $number, $processes); })+
+        }
+        mod by_their_lease_without_cgroups {
+            $(#[test] fn $name() { super::ends_by_its_lease(false, $mode, $number, $processes); })+
+        }
     };
 }
 
@@ -102,6 +126,7 @@ trees! {
     one_whose_child_begins_a_session_of_its_own_and_loses_its_parents: "escape", 0, 2;
     one_that_escapes_and_clears_its_environment: "bare", 0, 2;
     one_that_runs_another_program_with_another_environment: "reexec", 0, 2;
+    one_with_a_cgroup_of_its_own_making: "nested", 0, 2;
     one_that_is_stopped: "stopped", 0, 2;
     one_that_ignores_all_it_can: "stubborn", 0, 3;
     one_that_grows_two_heads_for_each_that_is_told_to_end: "hydra", 10, 2;

@@ -167,9 +167,10 @@ impl Edge for Hand {
         self.0.meanwhile("between cgroup and the rest");
         let mut targets = targets.to_vec();
         if round > 1 {
-            // Thorough: who is found now, too.
+            // Thorough: who is found now, too, but not who was let go.
             self.0.with(|it| {
-                let found = it.host.marked(uid).into_iter().map(|pid| it.host.procs[&pid].clone());
+                let found = it.host.marked(uid).into_iter().filter(|pid| !it.host.is_let_go(*pid));
+                let found = found.map(|pid| it.host.procs[&pid].clone());
                 targets.extend(found.filter(|it| it.role != Role::Shim).map(|it| it.id));
             });
         }

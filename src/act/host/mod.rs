@@ -12,6 +12,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+/// How many processes are held by descriptors at once: of those that a program may have, no tree takes more.
+const HELD: usize = 256;
+
 /// What the adapters' client does about `Ask`: it is told, and not waited for. False: nobody speaks with that workload.
 pub type AskClient = Arc<dyn Fn(&WorkloadUid) -> bool + Send + Sync>;
 
@@ -66,10 +69,14 @@ impl Edge for Host {
     }
 
     fn aim(&self, uid: &WorkloadUid, targets: &[ProcId]) -> Aim {
-        let held = Held::take(targets, &self.policy().never);
+        let never = self.policy().never;
+        let (first, rest) = targets.split_at(targets.len().min(HELD));
+        let (held, rest) = (Held::take(first, &never), rest.to_vec());
         let uid = uid.clone();
         Box::new(move |signals| {
-            let reached = held.signal(signals)?;
+            // Whatever is refused to some, the others are told.
+            let (first, rest) = (held.signal(signals), Held::send(&rest, &never, signals));
+            let reached = first? + rest?;
             tracing::debug!(workload = %uid, ?signals, reached, "signalled");
             Ok(())
         })

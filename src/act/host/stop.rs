@@ -62,7 +62,7 @@ fn sweep(host: &Host, uid: &WorkloadUid, targets: &[ProcId], never: &Never) -> R
     eyes.remember(uid, targets);
     let mut frozen: BTreeSet<ProcId> = BTreeSet::new();
     while begun.elapsed() < SWEEP {
-        let members = members(&mut eyes, uid);
+        let members = members(&mut eyes, uid, never);
         if members.is_empty() {
             return Ok(());
         }
@@ -70,22 +70,88 @@ fn sweep(host: &Host, uid: &WorkloadUid, targets: &[ProcId], never: &Never) -> R
         if new.is_empty() {
             Held::kill(&members, never)?;
             // What may not be signalled, and what hangs in the kernel, stays: a later round tries again.
-            let left = self::members(&mut eyes, uid);
+            let left = self::members(&mut eyes, uid, never);
             if left.iter().all(|id| frozen.contains(id)) {
                 return Ok(());
             }
         } else {
             frozen.extend(&new);
-            Held::take(&new, never).signal(&[Signal::SIGSTOP])?;
+            Held::send(&new, never, &[Signal::SIGSTOP])?;
         }
     }
     Ok(())
 }
 
-/// The living processes of a workload but its shim. Nobody, where nothing can be seen: the loop says so.
-fn members(eyes: &mut Eyes, uid: &WorkloadUid) -> Vec<ProcId> {
-    match eyes.look(Time(0), &BTreeSet::new()).workloads {
-        Reading::Known(trees) => trees.get(uid).into_iter().flat_map(|tree| tree.members()).map(|it| it.id).collect(),
-        Reading::Unknown(_) => Vec::new(),
+/// The living processes of a workload but its shim, what is protected, and what descends from that. Nobody, where nothing can
+/// be seen: the loop says so.
+fn members(eyes: &mut Eyes, uid: &WorkloadUid, never: &Never) -> Vec<ProcId> {
+    let Reading::Known(trees) = eyes.look(Time(0), &BTreeSet::new()).workloads else { return Vec::new() };
+    let Some(tree) = trees.get(uid) else { return Vec::new() };
+    let free = tree.free(|process| never.protects(&process.command));
+    tree.members().map(|process| process.id).filter(|id| !free.contains(id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::{AskClient, HostPolicy};
+    use crate::model::InstanceId;
+    use crate::os::testing::{KillOnDrop, eventually, id_of};
+    use crate::os::{MARK, StateDir, self_and_ancestors};
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::{Arc, RwLock};
+
+    const INSTANCE: &str = "test-of-a-stop";
+
+    fn host(state: &Path, protect: &str) -> Host {
+        let never = Never {
+            selves: self_and_ancestors().unwrap(),
+            instance: Some(InstanceId(INSTANCE.into())),
+            user: None,
+            protect: regex::RegexSet::new([protect]).ok(),
+            shims: None,
+        };
+        let policy = HostPolicy { never: Arc::new(never), ..HostPolicy::default() };
+        let ask: AskClient = Arc::new(|_| false);
+        let (state_dir, instance) = (StateDir(state.into()), InstanceId(INSTANCE.into()));
+        Host { state_dir, instance, cgroups: None, exe: "/bin/false".into(), ask, policy: RwLock::new(policy) }
+    }
+
+    /// A shell with a child, both with the mark of workload `w`.
+    fn pair(name: &str) -> (Child, KillOnDrop) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("sleep 1040 & wait; : {name}")]).env(MARK, format!("{INSTANCE}/w"));
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        let held = KillOnDrop(id_of(&child));
+        (child, held)
+    }
+
+    /// What the plan names leaves out what was let go; so must what is found by looking again.
+    #[test]
+    fn a_kill_that_looks_for_more_spares_what_is_protected_and_what_is_below_that() {
+        let scratch = tempfile::tempdir().unwrap();
+        let host = host(scratch.path(), "a-shared-server");
+        let uid = WorkloadUid::from("w");
+        let ((mut server, held_server), (mut bound, held_bound)) = (pair("a-shared-server"), pair("bound"));
+        let mut eyes = Eyes::new(host.state_dir.clone(), host.instance.clone(), None);
+        let tree = eventually("both with their children", || {
+            let Reading::Known(mut trees) = eyes.look(Time(0), &BTreeSet::new()).workloads else { return None };
+            trees.remove(&uid).filter(|tree| tree.processes.iter().filter(|it| it.command == "sleep 1040").count() == 2)
+        });
+        let below = |pid| {
+            let child = tree.processes.iter().find(|it| it.parent == Some(pid)).unwrap();
+            (child.id, KillOnDrop(child.id))
+        };
+        let (servers, _held) = below(held_server.0.pid);
+        let (bounds, _held_too) = below(held_bound.0.pid);
+        // One of them is on the list; the other is what the plan did not see.
+        kill(&host, &uid, &[held_bound.0], 2).unwrap();
+        bound.wait().unwrap();
+        let alive = |id: ProcId| Held::send(&[id], &Never::default(), &[Signal::SIGCONT]).unwrap() == 1;
+        eventually("the end of what the plan did not name", || (!alive(bounds)).then_some(()));
+        assert!(alive(held_server.0) && alive(servers), "what was let go was ended");
+        drop(held_server);
+        server.wait().unwrap();
     }
 }

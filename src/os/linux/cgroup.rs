@@ -96,21 +96,12 @@ impl Cgroups {
 
     /// Ends every member at once, forks in flight included. `false`: this kernel cannot, or there is no such cgroup.
     pub fn kill(&self, uid: &WorkloadUid) -> Result<bool, OsError> {
-        let path = self.checked(uid)?.join("cgroup.kill");
-        match write(&path, "1") {
-            Ok(()) => Ok(true),
-            Err(OsError::Write { source, .. })
-                if is_absent(&source) || Errno::from_io_error(&source) == Some(Errno::OPNOTSUPP) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        kill_cgroup(&self.checked(uid)?)
     }
 
     /// Removes the cgroup of a workload, those below it first; true as well if it is not there. `false`: it has members.
     pub fn remove(&self, uid: &WorkloadUid) -> Result<bool, OsError> {
-        remove(&self.checked(uid)?)
+        remove_cgroup(&self.checked(uid)?)
     }
 
     /// The workloads that have a cgroup.
@@ -223,13 +214,57 @@ pub fn leave_other_instances(of_workload: &Path) {
 /// The system does not allow it.
 pub fn empty_cgroup(of_workload: &Path) -> Result<(), OsError> {
     let place = let_go_of(of_workload.parent().unwrap_or(of_workload));
-    let mut left = BTreeSet::new();
-    collect(of_workload, &mut left)?;
+    let left = members_of_cgroup(of_workload)?;
     if left.is_empty() {
         return Ok(());
     }
     make(&place)?;
     left.into_iter().try_for_each(|pid| write(&place.join("cgroup.procs"), &pid.to_string()))
+}
+
+/// Ends every member of the cgroup of a workload (as its spec names it), and of those below it, at once. `false`: this kernel
+/// cannot, or there is no such cgroup.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn kill_cgroup(of_workload: &Path) -> Result<bool, OsError> {
+    match write(&of_workload.join("cgroup.kill"), "1") {
+        Ok(()) => Ok(true),
+        Err(OsError::Write { source, .. })
+            if is_absent(&source) || Errno::from_io_error(&source) == Some(Errno::OPNOTSUPP) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The living members of the cgroup of a workload, and of those below it; none as well if it is not there.
+///
+/// # Errors
+/// One that is there cannot be read.
+pub fn members_of_cgroup(of_workload: &Path) -> Result<BTreeSet<Pid>, OsError> {
+    let mut members = BTreeSet::new();
+    collect(of_workload, &mut members)?;
+    Ok(members)
+}
+
+/// Removes the cgroup of a workload, those below it first; true as well if it is not there. `false`: it has members.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn remove_cgroup(of_workload: &Path) -> Result<bool, OsError> {
+    for child in children(of_workload)?.unwrap_or_default() {
+        if !remove_cgroup(&child)? {
+            return Ok(false);
+        }
+    }
+    match fs::remove_dir(of_workload) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(true),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(false),
+        Err(source) => Err(OsError::Write { verb: "remove", path: of_workload.into(), source }),
+    }
 }
 
 /// Root and mount point, if a line of `/proc/self/mountinfo` is that of a cgroup2 mount.
@@ -313,20 +348,6 @@ pub(super) fn numbers(text: &str) -> impl Iterator<Item = Pid> {
 pub(super) fn process_of_thread(thread: Pid) -> Option<Pid> {
     let status = fs::read(format!("/proc/{thread}/status")).ok()?;
     status_number(&status, "Tgid:").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new)
-}
-
-fn remove(path: &Path) -> Result<bool, OsError> {
-    for child in children(path)?.unwrap_or_default() {
-        if !remove(&child)? {
-            return Ok(false);
-        }
-    }
-    match fs::remove_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if is_absent(&error) => Ok(true),
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(false),
-        Err(source) => Err(OsError::Write { verb: "remove", path: path.into(), source }),
-    }
 }
 
 #[cfg(test)]

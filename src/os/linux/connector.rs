@@ -293,4 +293,27 @@ mod tests {
             ours.wait().unwrap();
         });
     }
+
+    #[test]
+    fn what_is_lost_because_nobody_read_rings_and_what_comes_after_is_heard() {
+        test(|connector| async move {
+            if !is_heard(&connector).await {
+                return;
+            }
+            // The kernel makes the least of it that it allows.
+            sockopt::set_socket_recv_buffer_size(connector.socket.get_ref(), 1).unwrap();
+            let storm = || {
+                let mut ours = shell("read line; i=0; while [ $i -lt 100 ]; do (:); i=$((i + 1)); done");
+                connector.hear(&Heard { forks: BTreeSet::from([id_of(&ours).pid]), ..Heard::default() }).unwrap();
+                drop(ours.stdin.take());
+                ours.wait().unwrap();
+            };
+            storm();
+            let lost = recv(connector.socket.get_ref(), &mut [0; 4096][..], RecvFlags::DONTWAIT);
+            assert_eq!(lost.unwrap_err(), Errno::NOBUFS, "nothing was lost");
+            storm();
+            assert!(rings(&connector).await);
+            assert!(is_heard(&connector).await);
+        });
+    }
 }

@@ -16,7 +16,9 @@ mod table;
 mod turns;
 mod waiter;
 
-pub use cgroup::{Cgroups, empty_cgroup, leave_cgroup, leave_other_instances};
+pub use cgroup::{
+    Cgroups, empty_cgroup, kill_cgroup, leave_cgroup, leave_other_instances, members_of_cgroup, remove_cgroup,
+};
 pub use children::{become_subreaper, peak_rss_of_children};
 pub use connector::Connector;
 pub use ended::ended;

@@ -2,7 +2,7 @@
 
 use crate::model::{InstanceId, Pid, WorkloadUid};
 use crate::os::OsError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where this instance may make cgroups: nowhere.
@@ -103,4 +103,19 @@ pub fn leave_other_instances(_of_workload: &Path) {}
 /// Moves whoever is left in the cgroup of a workload to what was let go: nobody is.
 pub fn empty_cgroup(_of_workload: &Path) -> Result<(), OsError> {
     Ok(())
+}
+
+/// Ends every member of the cgroup of a workload: there is none.
+pub fn kill_cgroup(_of_workload: &Path) -> Result<bool, OsError> {
+    Ok(false)
+}
+
+/// The living members of the cgroup of a workload: there are none.
+pub fn members_of_cgroup(_of_workload: &Path) -> Result<BTreeSet<Pid>, OsError> {
+    Ok(BTreeSet::new())
+}
+
+/// Removes the cgroup of a workload: it is not there.
+pub fn remove_cgroup(_of_workload: &Path) -> Result<bool, OsError> {
+    Ok(true)
 }

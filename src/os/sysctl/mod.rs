@@ -38,7 +38,10 @@ use freebsd as system;
 #[cfg(target_os = "macos")]
 use macos as system;
 
-pub use cgroup::{CgroupMembers, Cgroups, empty_cgroup, leave_cgroup, leave_other_instances};
+pub use cgroup::{
+    CgroupMembers, Cgroups, empty_cgroup, kill_cgroup, leave_cgroup, leave_other_instances, members_of_cgroup,
+    remove_cgroup,
+};
 pub use children::peak_rss_of_children;
 pub use connector::Connector;
 pub use ended::ended;

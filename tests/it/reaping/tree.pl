@@ -33,6 +33,23 @@ my %modes = (
     escape => sub { escaped(\&idle); idle() },
     bare => sub { escaped(sub { %ENV = (); again('idle') }); idle() },
     reexec => sub { child(sub { %ENV = (PATH => '/bin', OTHER => 'name'); again('idle', 'another', 'name') }); again('idle') },
+    # In a cgroup of its own making, where it is in one of tenure's.
+    nested => sub {
+        open my $own, '<', '/proc/self/cgroup' or die "cgroup: $!";
+        my ($path) = map { /^0::(.*tenure-.*)/ ? $1 : () } <$own>;
+        my ($top) = grep { -e "$_/cgroup.procs" } '/sys/fs/cgroup/unified', '/sys/fs/cgroup';
+        escaped(sub {
+            if (defined $path) {
+                my $inner = "$top$path/inner";
+                mkdir $inner or die "$inner: $!";
+                open my $procs, '>', "$inner/cgroup.procs" or die "$inner: $!";
+                syswrite $procs, $$ or die "$inner: $!";
+            }
+            %ENV = ();
+            again('idle');
+        });
+        idle();
+    },
     stopped => sub { child(sub { kill STOP => $$; idle() }); kill STOP => $$; idle() },
     stubborn => sub { ignore(); child(\&idle); escaped(\&idle); idle() },
     many => sub { child(\&idle) for 1 .. $number; idle() },

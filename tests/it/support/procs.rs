@@ -54,6 +54,22 @@ pub fn marked(text: &str) -> Vec<Process> {
     found
 }
 
+/// Every living process whose working directory is below this one: what cleared its environment and left its parents and its
+/// session is known by that.
+pub fn working_below(dir: &Path) -> Vec<Process> {
+    let is_below = |process: &Process| {
+        fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|directory| directory.starts_with(dir))
+    };
+    all().into_iter().filter(is_below).collect()
+}
+
+/// The cgroups that an instance has for its workloads.
+pub fn cgroups_of_instance(instance: &str) -> Vec<PathBuf> {
+    let bases = cgroup_roots().into_iter().flat_map(|root| find(&root, &format!("tenure-{instance}"), 3));
+    let below = bases.flat_map(|base| fs::read_dir(base).into_iter().flatten().flatten());
+    below.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
 /// Cgroups that are named after a workload.
 pub fn cgroups_of(uid: &str) -> Vec<PathBuf> {
     cgroup_roots().iter().flat_map(|root| find(root, uid, 3)).collect()
@@ -112,7 +128,8 @@ pub fn kill_instance(instance: &str) {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     for root in cgroup_roots() {
-        for group in find(&root, &format!("tenure-{instance}"), 3) {
+        let of_instance = [format!("tenure-{instance}"), format!("tenure-{instance}-let-go")];
+        for group in of_instance.iter().flat_map(|name| find(&root, name, 3)) {
             for inner in fs::read_dir(&group).into_iter().flatten().flatten() {
                 let _ = fs::remove_dir(inner.path());
             }
