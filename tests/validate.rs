@@ -108,7 +108,7 @@ fn generated() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "returns",
             b"steps:\r\n  a: {run: echo}\r\n  b: {run: echo, after: [\xc3\xa9]}\r\n".to_vec(),
-            "3:27 there is no step `\u{e9}`",
+            "3:26 there is no step `\u{e9}`",
         ),
     ]
 }

@@ -78,11 +78,14 @@ pub(super) fn syntax(file: &str, text: &str, lines: &Lines, error: &serde_yaml::
             Some(_) => Stretch::of(location),
             None => Stretch { start: start + in_line, length: 0 },
         };
-        // A tab is told of behind it.
-        let line = text.get(start..).unwrap_or_default();
-        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
-        let tab = line.get(..indent).and_then(|indent| indent.find('\t')).filter(|_| message.contains("tab"));
-        let stretch = tab.map_or(stretch, |at| Stretch { start: start + at, length: 1 });
+        // A tab is told of behind it, or at what it ends in the line before.
+        let tab = [Some(start), lines.start(lines.line(start).0 + 1)].into_iter().flatten().find_map(|line| {
+            let rest = text.get(line..)?;
+            let indent = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+            Some(line + rest.get(..indent)?.find('\t')?)
+        });
+        let tab = tab.filter(|_| message.contains("tab"));
+        let stretch = tab.map_or(stretch, |at| Stretch { start: at, length: 1 });
         found = placed(found, text.as_bytes(), lines, stretch);
     }
     let is_tab = found.source_line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
