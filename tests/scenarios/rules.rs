@@ -486,11 +486,10 @@ impl It {
             let (name, phase) = (&run.metadata.name, run.status.phase);
             let running = |uid: &WorkloadUid| alive(uid) && !self.is_silent(uid);
             match phase {
-                RunPhase::Running if has_sub_jobs(run) => {
-                    if !self.has_open_child(run) && !self.is_held(run) {
-                        wrong.push(format!("{name} is Running, and no sub-job of it is open"));
-                    }
+                RunPhase::Running if has_sub_jobs(run) && !self.has_open_child(run) && !self.is_held(run) => {
+                    wrong.push(format!("{name} is Running, and no sub-job of it is open"));
                 }
+                RunPhase::Running if has_sub_jobs(run) => {}
                 RunPhase::Running if !run.status.workload.as_ref().is_some_and(running) => {
                     wrong.push(format!("{name} is Running, and nothing works on it"));
                 }
