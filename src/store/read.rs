@@ -166,9 +166,16 @@ pub(super) const EXPIRED: &str = "expires_at <= ?1 ORDER BY expires_at LIMIT ?2"
 pub(super) const LEFT_BEHIND: &str = "active = 0 AND owner IN (SELECT uid FROM departed \
      WHERE NOT EXISTS (SELECT 1 FROM objects AS job WHERE job.uid = departed.uid))";
 
-/// Whether any owner of a workload exists: the column knows the first one only.
+/// Whether any owner of a workload exists: the column knows the first one only. So does the adapter that asked for it, for as long
+/// as it may ask again: that it was there already is what its row says.
 fn has_other_owner(connection: &rusqlite::Connection, object: &AnyObject) -> rusqlite::Result<bool> {
     let AnyObject::Workload(workload) = object else { return Ok(false) };
+    if let Some(adapter) = &workload.spec.parent {
+        let mut statement = connection.prepare_cached("SELECT 1 FROM objects WHERE uid = ?1 AND active = 1")?;
+        if statement.exists([adapter.as_str()])? {
+            return Ok(true);
+        }
+    }
     let mut statement = connection.prepare_cached("SELECT 1 FROM objects WHERE uid = ?1")?;
     for owner in &workload.spec.owners {
         if statement.exists([owner.uid.as_str()])? {

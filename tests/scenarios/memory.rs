@@ -226,7 +226,10 @@ impl Memory {
         let left_behind = |object: &&AnyObject| {
             let of_one = object.owner().is_some_and(|owner| self.departed.contains(owner.as_str()) && !there(owner));
             let of_another = match object {
-                AnyObject::Workload(row) => row.spec.owners.iter().any(|owner| there(&owner.uid)),
+                AnyObject::Workload(row) => {
+                    let asked = row.spec.parent.as_ref().and_then(|adapter| self.get(Kind::Workload, adapter.as_str()));
+                    row.spec.owners.iter().any(|owner| there(&owner.uid)) || asked.is_some_and(AnyObject::is_active)
+                }
                 _ => false,
             };
             of_one && !of_another

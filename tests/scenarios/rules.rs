@@ -498,9 +498,9 @@ impl It {
                 RunPhase::Running if has_sub_jobs(run) && !self.has_open_child(run) && !self.is_held(run) => {
                     wrong.push(format!("{name} is Running, and no sub-job of it is open"));
                 }
+                RunPhase::Running if has_sub_jobs(run) => {}
                 RunPhase::Running
-                    if !has_sub_jobs(run)
-                        && run.status.workload.as_ref().map_or(run.status.due_at.is_none(), |uid| !running(uid)) =>
+                    if run.status.workload.as_ref().map_or(run.status.due_at.is_none(), |uid| !running(uid)) =>
                 {
                     wrong.push(format!("{name} is Running, and nothing works on it"));
                 }
