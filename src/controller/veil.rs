@@ -5,6 +5,7 @@ use crate::flow::{Secrets, Sensitive};
 use crate::model::{AnyObject, Event, Job, JobUid, Kind, StepRun, WorkloadUid};
 use crate::store::{Store, StoreError};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -97,32 +98,39 @@ impl<'s> Veil<'s> {
         }
         let mut secrets = Secrets::default();
         // What a job was given by the one above it is as sensitive as it was there.
-        let mut next = Some(job.clone());
+        self.add_of(&mut secrets, job)?;
+        let mut below = job.spec.parent.clone();
         for _ in 0..DEEPEST {
-            let Some(job) = next.take() else { break };
-            let flow = match (&job.status.flow, &job.spec.flow, &job.spec.flow_ref) {
-                (Some(flow), _, _) | (None, Some(flow), _) => Some(flow.clone()),
-                (None, None, Some(name)) => match self.store.get(Kind::Flow, name)? {
-                    Some(AnyObject::Flow(flow)) => Some(flow.spec),
-                    Some(_) | None => None,
-                },
-                (None, None, None) => None,
-            };
-            if let Some(flow) = flow {
-                let sensitive = Sensitive::of(&flow);
-                let runs = if sensitive.outputs.is_empty() { Vec::new() } else { self.runs_of(&job)? };
-                flows::hide(&mut secrets, &sensitive, &job, runs.iter());
-                defaults(&mut secrets, &flow, &sensitive);
-            }
-            if let Some(parent) = &job.spec.parent
-                && let Some(AnyObject::Job(above)) = self.store.get(Kind::Job, &parent.job)?
+            let Some(parent) = below.take() else { break };
+            if let Some(AnyObject::Job(above)) = self.store.get(Kind::Job, &parent.job)?
+                && above.uid() == parent.job_uid
             {
-                next = Some(above).filter(|above| above.uid() == parent.job_uid);
+                self.add_of(&mut secrets, &above)?;
+                below = above.spec.parent;
             }
         }
         let secrets = Rc::new(secrets);
         self.by_job.borrow_mut().insert(job.uid(), secrets.clone());
         Ok(secrets)
+    }
+
+    /// What is sensitive in one job by what its own flow says.
+    fn add_of(&self, secrets: &mut Secrets, job: &Job) -> Result<(), StoreError> {
+        let flow = match (&job.status.flow, &job.spec.flow, &job.spec.flow_ref) {
+            (Some(flow), _, _) | (None, Some(flow), _) => Cow::Borrowed(flow),
+            (None, None, Some(name)) => match self.store.get(Kind::Flow, name)? {
+                Some(AnyObject::Flow(flow)) => Cow::Owned(flow.spec),
+                Some(_) | None => return Ok(()),
+            },
+            (None, None, None) => return Ok(()),
+        };
+        let sensitive = Sensitive::of(&flow);
+        if !sensitive.is_empty() {
+            let runs = if sensitive.outputs.is_empty() { Vec::new() } else { self.runs_of(job)? };
+            flows::hide(secrets, &sensitive, job, runs.iter());
+            defaults(secrets, &flow, &sensitive);
+        }
+        Ok(())
     }
 
     fn runs_of(&self, job: &Job) -> Result<Vec<StepRun>, StoreError> {
