@@ -8,7 +8,7 @@
 
 use serde_json::{Map, Value, json};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tenure::flow::{self, Flow};
 use tenure::model::{Job, JobPhase, Meta, Outcome, StepRun, Time};
 
@@ -94,7 +94,7 @@ fn effects_a_second(flow: &Flow) -> f64 {
 fn millis(act: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     act();
-    let took: Duration = begun.elapsed();
+    let took = begun.elapsed();
     took.as_secs_f64() * 1000.0
 }
 

@@ -74,6 +74,11 @@ impl<'f> Graph<'f> {
         self.back.get(&(source, dependent)).copied()
     }
 
+    /// Whether any input is a loop-back input.
+    pub fn has_loop_backs(&self) -> bool {
+        !self.back.is_empty()
+    }
+
     /// Nothing depends on it, but for loop-back inputs.
     pub fn is_leaf(&self, node: Node) -> bool {
         self.dependents[node].is_empty()

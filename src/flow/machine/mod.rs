@@ -67,6 +67,9 @@ pub enum Effect {
 /// More rounds than this of [`settle`] are a bug: [`advance`] leaves nothing to do.
 const MAX_ROUNDS: usize = 100;
 
+/// Of so many effects, each is looked up among the runs by itself: for more, an index pays.
+const FEW: usize = 16;
+
 /// What follows from the present state: one batch, for one transaction. Empty when nothing does.
 ///
 /// `runs` must be all runs of a job that is not terminal, or that a person wants to be tried again; of another terminal one,
@@ -108,17 +111,19 @@ impl Work<'_> {
         }
     }
 
-    /// Starts what is ready. A run that can not even begin is answered in the same batch: what follows may start, too.
+    /// Starts what is ready, in as many rounds as it takes: a run that can not even begin is answered at once, and a
+    /// loop-back value that a loop supersedes does not come any more.
     fn start_and_settle(&mut self) {
         for _ in 0..MAX_ROUNDS {
-            self.start_ready();
-            if !self.decide_ended_runs() {
+            let supersedes = self.start_ready() && self.graph.has_loop_backs();
+            let decided = self.decide_ended_runs();
+            if self.status.phase != JobPhase::Running {
+                return;
+            }
+            if !supersedes && !decided {
                 if !self.in_motion() {
                     self.settle();
                 }
-                return;
-            }
-            if self.status.phase != JobPhase::Running {
                 return;
             }
             self.raise_barriers();
@@ -134,17 +139,25 @@ impl Work<'_> {
 
 /// Makes the effects true of the values: changed runs replace those of their name, new ones are added.
 pub fn apply(job: &mut Job, runs: &mut Vec<StepRun>, effects: &[Effect]) {
-    let mut places: HashMap<String, usize> =
-        runs.iter().enumerate().map(|(at, run)| (run.metadata.name.clone(), at)).collect();
+    let named = |(at, run): (usize, &StepRun)| (run.metadata.name.clone(), at);
+    let mut places: Option<HashMap<String, usize>> =
+        (effects.len() > FEW).then(|| runs.iter().enumerate().map(named).collect());
     for effect in effects {
         match effect {
-            Effect::Run(run) => match places.get(&run.metadata.name) {
-                Some(&at) => runs[at] = run.clone(),
-                None => {
-                    places.insert(run.metadata.name.clone(), runs.len());
-                    runs.push(run.clone());
+            Effect::Run(run) => {
+                let name = &run.metadata.name;
+                let place = match &places {
+                    Some(places) => places.get(name).copied(),
+                    None => runs.iter().position(|other| other.metadata.name == *name),
+                };
+                match place {
+                    Some(at) => runs[at] = run.clone(),
+                    None => {
+                        places.as_mut().map(|places| places.insert(name.clone(), runs.len()));
+                        runs.push(run.clone());
+                    }
                 }
-            },
+            }
             Effect::Job(status) => job.status = status.clone(),
             Effect::Event(_) => {}
         }

@@ -57,25 +57,27 @@ struct Walk<'w, 'a> {
 }
 
 impl Work<'_> {
-    /// Makes the runs of all steps that are ready.
-    pub fn start_ready(&mut self) {
+    /// Makes the runs of all steps that are ready; gives whether one of them supersedes others.
+    pub fn start_ready(&mut self) -> bool {
         let outlook = vec![Outlook::Never; self.graph.steps.len()];
-        Walk { work: self, outlook }.all();
+        Walk { work: self, outlook }.all()
     }
 }
 
 impl Walk<'_, '_> {
-    fn all(&mut self) {
+    fn all(&mut self) -> bool {
         let mut requests = self.requests();
+        let mut supersedes = false;
         for &node in &self.work.graph.order {
             for looper in std::mem::take(&mut requests[node]) {
-                self.answer(node, looper);
+                supersedes |= self.answer(node, looper);
             }
             self.outlook[node] = match self.work.current(node) {
                 Some(at) => self.of_current(at),
                 None => self.of_missing(node),
             };
         }
+        supersedes
     }
 
     /// For each step, the runs that were sent back to it and not yet answered.
@@ -90,12 +92,13 @@ impl Walk<'_, '_> {
     }
 
     /// Runs a step again, because a run was sent back to it (and was not superseded in the meantime).
-    fn answer(&mut self, node: Node, looper: RunAt) {
-        if self.work.is_current(looper) == Some(true)
-            && let Ok(supply) = self.supply(node, Some(looper))
-        {
-            self.start(node, supply, Some(looper));
+    fn answer(&mut self, node: Node, looper: RunAt) -> bool {
+        if self.work.is_current(looper) != Some(true) {
+            return false;
         }
+        let Ok(supply) = self.supply(node, Some(looper)) else { return false };
+        self.start(node, supply, Some(looper));
+        true
     }
 
     fn of_current(&self, at: RunAt) -> Outlook {

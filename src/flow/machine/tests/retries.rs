@@ -206,3 +206,17 @@ fn a_retry_is_asked_for_once_for_each_count() {
     world.retry();
     assert_eq!(world.moving(), ["a.3"]);
 }
+
+#[test]
+fn a_loop_back_value_that_a_retry_supersedes_is_no_value_in_the_same_batch() {
+    let mut world = World::started([
+        step("root").any_of("z", &["root.v"]).optional("back", "late.v"),
+        step("a").any_of("z", &["b.v", "root.v"]).input("x", "late.v"),
+        step("b").after_resolved("a").exit("no", "outputs.v == 2", ExitAction::Abandon),
+        step("late").back_to("root", "outputs.v == 1", Some(1)),
+    ]);
+    world.done("b", json!({"v": 2}));
+    world.job_is(Failed, "Abandoned");
+    world.retry();
+    assert_eq!(world.moving(), ["b.2", "late.2"]);
+}

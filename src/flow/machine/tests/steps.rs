@@ -259,3 +259,14 @@ fn of_two_runs_that_ended_together_the_older_one_decides_first() {
     world.pass();
     assert_eq!(world.message(), "step `b`, rule `no`");
 }
+
+#[test]
+fn an_any_of_that_is_optional_does_without_when_none_of_its_sources_will_come() {
+    let mut c = step("c").any_of("x", &["a.v", "b.v"]);
+    c.inputs.values_mut().for_each(|input| input.optional = true);
+    let mut world = World::started([step("a").go_on(), step("b").go_on(), c]);
+    world.fails("a");
+    assert_eq!(world.moving(), ["b.1"], "one of them may still come");
+    world.fails("b");
+    assert_eq!(json!(world.run("c.1").spec.inputs), json!({"x": null}));
+}
