@@ -2,7 +2,7 @@
 
 use super::flows;
 use crate::flow::{Secrets, Sensitive};
-use crate::model::{AnyObject, Event, Job, JobUid, Kind, StepRun, WorkloadUid};
+use crate::model::{AnyObject, Event, Job, JobUid, Kind, StepRun, Uid, WorkloadUid};
 use crate::store::{Store, StoreError};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -17,12 +17,13 @@ const DEEPEST: usize = 32;
 pub struct Veil<'s> {
     store: &'s Store,
     by_job: RefCell<HashMap<JobUid, Rc<Secrets>>>,
+    by_subject: RefCell<HashMap<(Kind, String), Rc<Vec<Rc<Secrets>>>>>,
 }
 
 impl<'s> Veil<'s> {
     /// For what is in this store.
     pub fn new(store: &'s Store) -> Veil<'s> {
-        Veil { store, by_job: RefCell::default() }
+        Veil { store, by_job: RefCell::default(), by_subject: RefCell::default() }
     }
 
     /// An object as it may be shown.
@@ -42,13 +43,26 @@ impl<'s> Veil<'s> {
     /// # Errors
     /// As for an object.
     pub fn event(&self, mut event: Event) -> Result<Event, StoreError> {
-        if let Some(object) = self.store.get(event.kind, &event.name)? {
-            for secrets in self.secrets_of(&object)? {
-                event.message = secrets.mask_text(&event.message).into_owned();
-                secrets.mask(&mut event.details);
-            }
+        for secrets in self.of_subject(event.kind, &event.name)?.iter() {
+            event.message = secrets.mask_text(&event.message).into_owned();
+            secrets.mask(&mut event.details);
         }
         Ok(event)
+    }
+
+    /// What must not be shown of what is said of an object: read once, for many events are of the same.
+    fn of_subject(&self, kind: Kind, name: &str) -> Result<Rc<Vec<Rc<Secrets>>>, StoreError> {
+        let subject = (kind, name.to_owned());
+        if let Some(known) = self.by_subject.borrow().get(&subject) {
+            return Ok(known.clone());
+        }
+        let secrets = match self.store.get(kind, name)? {
+            Some(object) => self.secrets_of(&object)?,
+            None => Vec::new(),
+        };
+        let secrets = Rc::new(secrets);
+        self.by_subject.borrow_mut().insert(subject, secrets.clone());
+        Ok(secrets)
     }
 
     /// What must not be shown of what a workload wrote.
@@ -86,10 +100,22 @@ impl<'s> Veil<'s> {
         if let Some(known) = self.by_job.borrow().get(uid) {
             return Ok(Some(known.clone()));
         }
+        if self.has_no_secrets(uid)? {
+            let none = Rc::new(Secrets::default());
+            self.by_job.borrow_mut().insert(uid.clone(), none.clone());
+            return Ok(Some(none));
+        }
         match self.store.get(Kind::Job, name)? {
             Some(AnyObject::Job(job)) if job.uid() == *uid => self.of_job(&job).map(Some),
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// Whether it is plain that a job has none: it has its flow with it, there is nothing above it, and nothing in it is called
+    /// sensitive. A job may hold megabytes of outputs, and most have no secrets.
+    fn has_no_secrets(&self, uid: &JobUid) -> Result<bool, StoreError> {
+        let keys = ["\"flow\":", "\"parent\":", "\"sensitive\":"];
+        Ok(self.store.mentions(&Uid(uid.0.clone()), keys)? == Some([true, false, false]))
     }
 
     fn of_job(&self, job: &Job) -> Result<Rc<Secrets>, StoreError> {

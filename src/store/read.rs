@@ -39,6 +39,20 @@ impl Store {
         Ok(objects.into_iter().next())
     }
 
+    /// Whether the stored JSON of the object with this uid holds each of these texts, without making an object of it; none:
+    /// there is no such object.
+    pub fn mentions<const N: usize>(&self, uid: &Uid, texts: [&str; N]) -> Result<Option<[bool; N]>, StoreError> {
+        let reader = self.reader();
+        let read = || {
+            let mut statement = reader.connection.prepare_cached("SELECT json FROM objects WHERE uid = ?1")?;
+            let mut rows = statement.query([uid.as_str()])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let json = row.get_ref(0)?.as_str()?;
+            Ok(Some(texts.map(|text| json.contains(text))))
+        };
+        read().map_err(|error| self.sqlite(error))
+    }
+
     /// All objects of this kind, active or not, by name.
     pub fn list(&self, kind: Kind) -> Result<Vec<AnyObject>, StoreError> {
         self.objects("kind = ?1 ORDER BY name", params![kind.as_str()])

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 /// No controller holds more at any time, in bytes. A large test of a few megabytes of its own is far below; to hold what
 /// these tests write would take as much as they write, and more.
-const MEMORY_MAX: u64 = 150 << 20;
+const MEMORY_MAX: u64 = 200 << 20;
 
 /// What may stand in the place of a file that is read back.
 #[derive(Debug, Clone, Copy)]
