@@ -166,7 +166,8 @@ pub(super) fn begin_stage(
     let before = row(store, uid)?;
     let begins = before.status.phase != WorkloadPhase::Stopping;
     let mut txn = Txn::default();
-    if begins && verdict.cause == Cause::OwnerTerminal {
+    // Also where another owner is missing: those that are there may be wanted to go on.
+    if begins && matches!(verdict.cause, Cause::OwnerTerminal | Cause::OwnerMissing) {
         txn = with_owners_as_they_are(store, &before, txn)?;
     }
     let (workload, event) = staged(before, stage, verdict, now);

@@ -39,7 +39,7 @@ pub(super) fn follow(mut txn: Txn, world: &World<'_>) -> Result<(Txn, Vec<(Workl
         }
         let Some(row) = world.desired.workloads.get(uid) else { continue };
         // An owner that has ended may be wanted to go on, since it was read: it is written as it is, so that this is a conflict.
-        if *cause == Cause::OwnerTerminal {
+        if matches!(*cause, Cause::OwnerTerminal | Cause::OwnerMissing) {
             for owner in row.spec.owners.iter().filter_map(|owner| world.desired.jobs.get(&owner.uid)) {
                 if written.insert(owner.metadata.uid.clone()) {
                     txn = txn.put(AnyObject::Job(Job::clone(owner)));
