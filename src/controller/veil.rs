@@ -13,11 +13,14 @@ use std::rc::Rc;
 /// A job has no more jobs above it.
 const DEEPEST: usize = 32;
 
+/// What must not be shown of one object: each job that it is about has its part.
+type Together = Rc<Vec<Rc<Secrets>>>;
+
 /// The way out, for one answer. What it learns of a job it remembers.
 pub struct Veil<'s> {
     store: &'s Store,
     by_job: RefCell<HashMap<JobUid, Rc<Secrets>>>,
-    by_subject: RefCell<HashMap<(Kind, String), Rc<Vec<Rc<Secrets>>>>>,
+    by_subject: RefCell<HashMap<(Kind, String), Together>>,
 }
 
 impl<'s> Veil<'s> {
@@ -51,7 +54,7 @@ impl<'s> Veil<'s> {
     }
 
     /// What must not be shown of what is said of an object: read once, for many events are of the same.
-    fn of_subject(&self, kind: Kind, name: &str) -> Result<Rc<Vec<Rc<Secrets>>>, StoreError> {
+    fn of_subject(&self, kind: Kind, name: &str) -> Result<Together, StoreError> {
         let subject = (kind, name.to_owned());
         if let Some(known) = self.by_subject.borrow().get(&subject) {
             return Ok(known.clone());
