@@ -29,12 +29,13 @@ pub fn of_script(exit: &Exit, dir: &Path) -> Outcome {
     outcome(succeeded(exit, dir).and_then(|()| outputs(&dir.join("stdout"))))
 }
 
-/// A check that has nothing to say, and one that found something: else it is an error.
+/// A check that found something gives an object, if only an empty one; one that has nothing to say gives its silence, as a script
+/// does. Anything else is an error.
 fn of_check(exit: &Exit, dir: &Path) -> Result<Map<String, Value>, Failure> {
     succeeded(exit, dir)?;
     match said(&dir.join("stdout"))? {
         Said::Object(fields) => Ok(fields),
-        Said::Text(text) if text.trim().is_empty() => Ok(Map::new()),
+        Said::Text(text) if text.trim().is_empty() => Ok(Map::from_iter([("stdout".to_owned(), "".into())])),
         Said::Text(text) => {
             let text: String = text.chars().take(200).collect();
             Err(Failure { reason: "OutputInvalid".into(), message: format!("it printed no JSON object, but: {text}") })
@@ -141,5 +142,17 @@ mod tests {
         assert_eq!(outcome(zero, "", "").unwrap()["stdout"], "");
         let failure = outcome(Exit { code: Some(3), ..Exit::default() }, "", "one\ntwo\n").unwrap_err();
         assert_eq!(failure.message, "exit status 3: one\ntwo");
+    }
+
+    #[test]
+    fn a_check_is_silent_or_finds_an_object_which_may_be_empty() {
+        let check = |stdout: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("stdout"), stdout).unwrap();
+            of(Process::Check, &Exit { code: Some(0), ..Exit::default() }, dir.path()).result.map(Value::Object)
+        };
+        assert_eq!(check("\n").unwrap(), serde_json::json!({"stdout": ""}));
+        assert_eq!(check("{}\n").unwrap(), serde_json::json!({}));
+        assert_eq!(check("soon").unwrap_err().message, "it printed no JSON object, but: soon");
     }
 }

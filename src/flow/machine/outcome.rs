@@ -106,7 +106,6 @@ fn derived(step: &Step, mut outputs: Map<String, Value>) -> WorkResult {
 fn keeps_waiting(step: &Step, run: &StepRun, outcome: &Outcome, now: Time) -> Option<StepRun> {
     let Executor::Poll(poll) = &step.executor else { return None };
     let error = match &outcome.result {
-        Ok(outputs) if outputs.is_empty() => None,
         Ok(outputs) => match outputs.get("stdout").and_then(Value::as_str).filter(|_| outputs.len() == 1) {
             Some(text) if text.trim().is_empty() => None,
             Some(_) if !step.outputs.contains_key("stdout") => {

@@ -3,12 +3,17 @@
 use super::{World, step};
 use crate::flow::{Decorator, Executor, Field, MockStep, PollStep, Step, fulfil, next_wake};
 use crate::model::{JobPhase, RunPhase, Time};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 fn poll() -> Step {
     let interval = Duration::from_secs(10);
     step("a").by(Executor::Poll(PollStep { check_command: "check".into(), interval, prompt: Some("a build".into()) }))
+}
+
+/// What a check that finds nothing prints.
+fn silence() -> Value {
+    json!({"stdout": ""})
 }
 
 fn world(step: Step) -> World {
@@ -32,16 +37,16 @@ fn a_poll_checks_at_once_and_then_by_its_schedule_which_a_late_check_does_not_sh
     let mut world = world(poll());
     assert_eq!(world.begin(), ["a.1"]);
     assert_eq!(status(&world), (RunPhase::Running, "", ""));
-    world.at(3_000).ok("a");
+    world.at(3_000).done("a", silence());
     assert_eq!(status(&world), (RunPhase::Suspended, "Polling", "a build"));
     assert_eq!((world.run("a.1").status.workload.as_ref(), wake(&world)), (None, Some(10_000)));
     assert!(world.at(9_999).begin().is_empty());
     // A late check, and one that is so late that others are missed.
     assert_eq!(world.at(14_000).begin(), ["a.1"]);
-    world.ok("a");
+    world.done("a", silence());
     assert_eq!(wake(&world), Some(20_000));
     world.at(20_000).begin();
-    world.at(47_000).ok("a");
+    world.at(47_000).done("a", silence());
     assert_eq!(wake(&world), Some(50_000));
     world.at(50_000).begin();
     world.done("a", json!({"found": 1}));
@@ -69,6 +74,14 @@ fn a_check_that_fails_is_noted_and_tried_again() {
 }
 
 #[test]
+fn an_object_ends_the_waiting_even_if_there_is_nothing_in_it() {
+    let mut world = world(poll());
+    world.begin();
+    world.done("a", json!({}));
+    assert_eq!(status(&world), (RunPhase::Completed, "", ""));
+}
+
+#[test]
 fn what_a_poll_finds_is_checked_like_all_outputs() {
     let mut world = world(poll().gives("found", Field { required: true, ..Field::default() }));
     world.begin();
@@ -82,11 +95,11 @@ fn a_poll_has_its_time_also_between_two_checks_and_takes_no_answer_of_a_person()
     step.limits.max_duration = Some(Duration::from_secs(60));
     let mut world = world(step);
     world.begin();
-    world.ok("a");
+    world.done("a", silence());
     assert!(fulfil(&world.flow, world.run("a.1"), Map::new(), world.now).is_err());
     assert_eq!(wake(&world), Some(10_000));
     world.at(10_000).begin();
-    world.ok("a");
+    world.done("a", silence());
     assert_eq!((world.run("a.1").status.tries.len(), wake(&world)), (1, Some(15_000)), "the checks are one try");
     world.at(15_000);
     assert_eq!(status(&world).1, "Timeout");
