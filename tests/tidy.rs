@@ -14,7 +14,7 @@ use syn::visit::{self, Visit};
 /// The floors; a module imports from lower ones only. `lib.rs`, `main.rs`, and `bin/` are free.
 const FLOORS: &[(u8, &[&str])] = &[
     (1, &["model"]),
-    (2, &["manifest", "flow", "plan"]),
+    (2, &["manifest", "flow", "plan", "foreign"]),
     (3, &["os"]),
     (4, &["store", "observe", "ledger", "shim"]),
     (5, &["acp", "machine", "web"]),
@@ -25,7 +25,7 @@ const FLOORS: &[(u8, &[&str])] = &[
 ];
 
 /// Modules that touch no clock, file, process, network, runtime, or database.
-const PURE: &[&str] = &["model", "manifest", "flow", "plan"];
+const PURE: &[&str] = &["model", "manifest", "flow", "plan", "foreign"];
 
 /// The lints that keep them so.
 const PURE_LINTS: &[&str] = &["disallowed_methods", "disallowed_types"];

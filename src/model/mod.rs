@@ -7,6 +7,7 @@
 
 mod class;
 mod event;
+mod foreign;
 mod ids;
 mod job;
 mod object;
@@ -20,6 +21,7 @@ mod workload;
 
 pub use class::*;
 pub use event::*;
+pub use foreign::*;
 pub use ids::*;
 pub use job::*;
 pub use object::*;
