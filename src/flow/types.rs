@@ -2,6 +2,7 @@
 
 use crate::model::{DocPath, ExitAction, Permissions};
 use serde_json::{Map, Value};
+use crate::flow::machine::KnownShape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Flow {
     pub requires: Vec<Requirement>,
     /// By name.
     pub steps: BTreeMap<String, Step>,
+    /// What the machine has found out about the steps: they must not change once it was asked about them.
+    pub(in crate::flow) shape: KnownShape,
 }
 
 /// What must hold before a job begins.

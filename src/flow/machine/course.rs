@@ -64,6 +64,9 @@ impl Work<'_> {
     pub fn expire_runs(&mut self) {
         for at in 0..self.runs.len() {
             let run = &self.runs[at];
+            if run.status.phase.is_final() {
+                continue;
+            }
             let Some(step) = self.flow.steps.get(&run.spec.step) else { continue };
             if overdue_at(self.flow, run).is_some_and(|due| due <= self.now) {
                 let seconds = step.limits.max_duration.unwrap_or_default().as_secs_f64();

@@ -34,7 +34,7 @@ impl Work<'_> {
     }
 
     fn decide(&mut self, at: RunAt) {
-        let Some(node) = self.graph.node(&self.runs[at].spec.step) else { return };
+        let Some(node) = self.step_of(at) else { return };
         let step = self.graph.steps[node];
         self.tell_how_it_ended(at);
         match self.first_match(at, step) {

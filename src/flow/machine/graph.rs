@@ -4,26 +4,50 @@
 //! into the target of a loop rule, from the step with the rule first of all. All other edges are *forward*: they order.
 //! A flow whose cycles are not allowed (validation refuses it) still gets an order here: never a hang, never a panic.
 
-use crate::flow::{Dependency, ExitRule, Flow, InputSource, Step};
+use crate::flow::{Dependency, Executor, ExitRule, Flow, InputSource, Step, SubFlow};
 use crate::model::ExitAction;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// A step, by its place in the list of all.
 pub(super) type Node = usize;
 
-/// The steps of a flow and their edges.
+/// The steps by name. Each pass over a job asks it for each run.
+type Index = HashMap<String, Node, foldhash::fast::RandomState>;
+
+/// The steps of a flow, and their edges.
 pub(super) struct Graph<'f> {
     /// By name.
     pub steps: Vec<&'f Step>,
+    shape: &'f Shape,
+}
+
+/// The edges between the steps of a flow: found once, whatever happens to its jobs.
+#[derive(Debug)]
+pub(super) struct Shape {
     /// Sources before what depends on them, by forward edges.
     pub order: Vec<Node>,
     /// Forward edges: what this one waits for.
     pub sources: Vec<Vec<Node>>,
     /// Forward edges: what waits for this one.
     pub dependents: Vec<Vec<Node>>,
-    index: HashMap<&'f str, Node>,
+    /// Steps that can not do without any of their sources, none of which is looped back: what keeps one of these from running
+    /// can be told from the sources alone.
+    pub strict: Vec<bool>,
+    index: Index,
     /// Loop-back edges, as (source, dependent), with the target of the innermost loop that they belong to.
     back: HashMap<(Node, Node), Node>,
+}
+
+/// The shape of a flow, from the first time that it is asked for. It follows from the steps, so it makes no two flows differ.
+#[derive(Debug, Clone, Default)]
+pub struct KnownShape(OnceLock<Arc<Shape>>);
+
+impl PartialEq for KnownShape {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// How readily an edge is taken for a loop-back edge: the last first.
@@ -44,24 +68,51 @@ enum Edge {
 impl<'f> Graph<'f> {
     /// The graph of a flow.
     pub fn of(flow: &'f Flow) -> Graph<'f> {
+        let shape = flow.shape.0.get_or_init(|| Arc::new(Shape::of(flow)));
+        Graph { steps: flow.steps.values().collect(), shape }
+    }
+
+    /// A leaf that can advance: one whose rules only loop, escalate, or abandon does not count.
+    pub fn is_terminal(&self, node: Node) -> bool {
+        let exits = &self.steps[node].exits;
+        self.is_leaf(node) && (exits.is_empty() || exits.iter().any(|rule| rule.action == ExitAction::Advance))
+    }
+}
+
+impl Deref for Graph<'_> {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        self.shape
+    }
+}
+
+impl Shape {
+    fn of(flow: &Flow) -> Shape {
         let steps: Vec<&Step> = flow.steps.values().collect();
-        let index: HashMap<&str, Node> =
-            flow.steps.keys().enumerate().map(|(node, name)| (name.as_str(), node)).collect();
+        let index: Index =
+            flow.steps.keys().enumerate().map(|(node, name)| (name.clone(), node)).collect();
         let loops = loops(&steps, &index);
         let edges = classify(&steps, &index, &loops);
         let count = steps.len();
-        let mut graph = Graph {
-            steps,
+        let mut shape = Shape {
             index,
             order: Vec::new(),
             sources: vec![Vec::new(); count],
             dependents: vec![Vec::new(); count],
+            strict: vec![false; count],
             back: HashMap::new(),
         };
-        let against = graph.add_forward(&edges);
-        graph.order = topological(&graph.dependents, &graph.sources);
-        graph.scope(&against, &loops);
-        graph
+        let against = shape.add_forward(&edges);
+        shape.order = topological(&shape.dependents, &shape.sources);
+        shape.scope(&against, &loops);
+        for (node, step) in steps.iter().enumerate() {
+            shape.strict[node] = is_strict(step, &shape.index);
+        }
+        for (_, dependent) in against {
+            shape.strict[dependent] = false;
+        }
+        shape
     }
 
     /// The step of this name.
@@ -84,12 +135,6 @@ impl<'f> Graph<'f> {
         self.dependents[node].is_empty()
     }
 
-    /// A leaf that can advance: one whose rules only loop, escalate, or abandon does not count.
-    pub fn is_terminal(&self, node: Node) -> bool {
-        let exits = &self.steps[node].exits;
-        self.is_leaf(node) && (exits.is_empty() || exits.iter().any(|rule| rule.action == ExitAction::Advance))
-    }
-
     /// All that is forward-reachable from a step, itself included.
     pub fn downstream(&self, from: Node) -> Vec<Node> {
         reach(&self.dependents, from)
@@ -97,7 +142,7 @@ impl<'f> Graph<'f> {
 
     /// Adds every edge that closes no cycle, in the order of `Edge`; gives back those that would have closed one.
     fn add_forward(&mut self, edges: &BTreeMap<(Node, Node), Edge>) -> Vec<(Node, Node)> {
-        let core = cyclic_core(self.steps.len(), edges.keys().copied());
+        let core = cyclic_core(self.sources.len(), edges.keys().copied());
         let mut inside: Vec<(Edge, (Node, Node))> = Vec::new();
         for (&(source, dependent), &edge) in edges {
             match core[source] && core[dependent] {
@@ -108,7 +153,7 @@ impl<'f> Graph<'f> {
         inside.sort_unstable();
         let hard: Vec<(Node, Node)> =
             inside.iter().filter(|(edge, _)| *edge == Edge::Hard).map(|(_, pair)| *pair).collect();
-        let hard_is_sound = !cyclic_core(self.steps.len(), hard.iter().copied()).contains(&true);
+        let hard_is_sound = !cyclic_core(self.sources.len(), hard.iter().copied()).contains(&true);
         let mut against = Vec::new();
         for (edge, (source, dependent)) in inside {
             let closes = !(edge == Edge::Hard && hard_is_sound) && self.reaches(dependent, source);
@@ -134,7 +179,7 @@ impl<'f> Graph<'f> {
         if against.is_empty() {
             return;
         }
-        let mut place = vec![0; self.steps.len()];
+        let mut place = vec![0; self.sources.len()];
         for (at, &node) in self.order.iter().enumerate() {
             place[node] = at;
         }
@@ -162,7 +207,7 @@ pub(super) fn loop_target<'s>(step: &'s Step, rule: &'s ExitRule) -> &'s str {
 }
 
 /// All (step with the rule, target) of the rules that can send a job back.
-fn loops(steps: &[&Step], index: &HashMap<&str, Node>) -> BTreeSet<(Node, Node)> {
+fn loops(steps: &[&Step], index: &Index) -> BTreeSet<(Node, Node)> {
     let mut found = BTreeSet::new();
     for (looper, step) in steps.iter().enumerate() {
         for rule in &step.exits {
@@ -182,7 +227,7 @@ fn loops(steps: &[&Step], index: &HashMap<&str, Node>) -> BTreeSet<(Node, Node)>
 /// Every edge of the flow with its kind; of two between the same steps, the harder.
 fn classify(
     steps: &[&Step],
-    index: &HashMap<&str, Node>,
+    index: &Index,
     loops: &BTreeSet<(Node, Node)>,
 ) -> BTreeMap<(Node, Node), Edge> {
     let targets: BTreeSet<Node> = loops.iter().map(|&(_, target)| target).collect();
@@ -220,6 +265,21 @@ fn names_of_sources(step: &Step) -> Vec<(&str, bool)> {
         }
     }
     names
+}
+
+/// Whether a step needs a completed run of each step that it names.
+fn is_strict(step: &Step, index: &Index) -> bool {
+    let list = match &step.executor {
+        Executor::SubFlow(SubFlow { for_each: Some(each), .. }) => Some(&each.list),
+        _ => None,
+    };
+    let needed = step.inputs.values().all(|input| !input.optional);
+    let one = |source: &InputSource| !matches!(source, InputSource::AnyOf(_));
+    needed
+        && step.inputs.values().map(|input| &input.source).chain(list).all(one)
+        && step.after.iter().all(|dependency| matches!(dependency, Dependency::Step(_)))
+        && step.after_resolved.is_empty()
+        && names_of_sources(step).iter().all(|(name, _)| index.contains_key(*name))
 }
 
 fn reach(edges: &[Vec<Node>], from: Node) -> Vec<Node> {

@@ -39,6 +39,8 @@ mod tests;
 mod work;
 mod wrap;
 
+pub(in crate::flow) use graph::KnownShape;
+
 pub use attempt::{Task, begin, is_due, task};
 pub use children::{Child, SubFlowTask, sub_flow_of};
 pub use kept::{cache_key, from_cache};

@@ -17,7 +17,6 @@ use crate::flow::machine::work::{RunAt, Supply, Work};
 use crate::flow::{AgentStep, Dependency, Executor, Input, InputSource, Step, StepField, SubFlow, When};
 use crate::model::{EventType, RunPhase, RunStatus};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// What can be expected of a step, as things are.
@@ -110,6 +109,12 @@ impl Walk<'_, '_> {
     }
 
     fn of_missing(&mut self, node: Node) -> Outlook {
+        if let Some(lack) = self.lack_of_a_source(node) {
+            return match lack {
+                Lack::Late => Outlook::Coming,
+                Lack::Gone => Outlook::Never,
+            };
+        }
         match self.supply(node, None) {
             Ok(supply) => {
                 self.start(node, supply, None);
@@ -118,6 +123,17 @@ impl Walk<'_, '_> {
             Err(Lack::Late) => Outlook::Coming,
             Err(Lack::Gone) => Outlook::Never,
         }
+    }
+
+    /// What a step lacks that needs all of its sources: what [`supply`](Self::supply) would say, without gathering anything.
+    fn lack_of_a_source(&self, node: Node) -> Option<Lack> {
+        let lack = |&source: &Node| match self.outlook[source] {
+            Outlook::Done(_) => None,
+            Outlook::Coming => Some(Lack::Late),
+            Outlook::Never => Some(Lack::Gone),
+        };
+        let sources = self.work.graph.sources[node].iter().filter(|_| self.work.graph.strict[node]);
+        sources.filter_map(lack).max()
     }
 
     fn start(&mut self, node: Node, supply: Supply, cause: Option<RunAt>) {
@@ -135,7 +151,7 @@ impl Walk<'_, '_> {
         let asks = matches!(step.executor, Executor::External { .. });
         if asks {
             let run = begin(self.work.flow, &self.work.runs[at], None, now);
-            self.work.runs[at] = Cow::Owned(run);
+            *self.work.runs[at].to_mut() = run;
         }
         let (word, message) = if asks {
             ("StepSuspended", "it waits for an answer")

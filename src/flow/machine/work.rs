@@ -8,11 +8,45 @@ use crate::model::{
     Time,
 };
 use serde_json::{Map, Value};
-use std::borrow::Cow;
+use smallvec::SmallVec;
 use std::collections::HashSet;
+use std::ops::Deref;
 
 /// A run, by its place in the list of all.
 pub(super) type RunAt = usize;
+
+/// The runs of one step, by attempt: mostly there is one.
+pub(super) type Attempts = SmallVec<[RunAt; 2]>;
+
+/// A run: as it was given, or as it will be. Small, since there may be thousands of the first.
+pub(super) enum Version<'a> {
+    Given(&'a StepRun),
+    Changed(Box<StepRun>),
+}
+
+impl Deref for Version<'_> {
+    type Target = StepRun;
+
+    fn deref(&self) -> &StepRun {
+        match self {
+            Version::Given(run) => run,
+            Version::Changed(run) => run,
+        }
+    }
+}
+
+impl Version<'_> {
+    /// The run, to be changed.
+    pub fn to_mut(&mut self) -> &mut StepRun {
+        if let Version::Given(run) = self {
+            *self = Version::Changed(Box::new(run.clone()));
+        }
+        match self {
+            Version::Changed(run) => run,
+            Version::Given(_) => unreachable!("it was changed just now"),
+        }
+    }
+}
 
 /// One pass over one job.
 pub(super) struct Work<'a> {
@@ -24,10 +58,12 @@ pub(super) struct Work<'a> {
     pub status: JobStatus,
     /// The job's inputs, resolved.
     pub inputs: Map<String, Value>,
-    /// The runs as they will be; what is owned has changed.
-    pub runs: Vec<Cow<'a, StepRun>>,
+    /// The runs as they will be.
+    pub runs: Vec<Version<'a>>,
+    /// The step of each run; none: the flow does not have it.
+    step_of: Vec<Option<Node>>,
     /// Of each step, by attempt.
-    pub of_step: Vec<Vec<RunAt>>,
+    pub of_step: Vec<Attempts>,
     /// What is older than this is superseded: by a loop run at the step or upstream of it, …
     barrier: Vec<u32>,
     /// … or upstream of it only.
@@ -49,13 +85,14 @@ pub(super) struct Supply {
 
 impl<'a> Work<'a> {
     pub fn new(graph: &'a Graph<'a>, flow: &'a Flow, job: &'a Job, runs: &'a [StepRun], now: Time) -> Work<'a> {
-        let mut of_step = vec![Vec::new(); graph.steps.len()];
-        for (at, run) in runs.iter().enumerate() {
-            if let Some(node) = graph.node(&run.spec.step) {
-                of_step[node].push(at);
+        let mut of_step: Vec<Attempts> = graph.steps.iter().map(|_| Attempts::new()).collect();
+        let step_of: Vec<Option<Node>> = runs.iter().map(|run| graph.node(&run.spec.step)).collect();
+        for (at, node) in step_of.iter().enumerate() {
+            if let Some(node) = node {
+                of_step[*node].push(at);
             }
         }
-        for places in &mut of_step {
+        for places in of_step.iter_mut().filter(|places| places.len() > 1) {
             places.sort_unstable_by_key(|&at| runs[at].spec.attempt);
         }
         let mut work = Work {
@@ -71,7 +108,8 @@ impl<'a> Work<'a> {
             causes: runs.iter().filter_map(|run| run.spec.cause.clone()).collect(),
             events: Vec::new(),
             last_order: runs.iter().map(|run| run.spec.order).max().unwrap_or(0),
-            runs: runs.iter().map(Cow::Borrowed).collect(),
+            runs: runs.iter().map(Version::Given).collect(),
+            step_of,
         };
         work.raise_barriers();
         work
@@ -82,8 +120,8 @@ impl<'a> Work<'a> {
         self.add_up_cost();
         let mut effects: Vec<Effect> = Vec::new();
         for run in self.runs {
-            if let Cow::Owned(run) = run {
-                effects.push(Effect::Run(run));
+            if let Version::Changed(run) = run {
+                effects.push(Effect::Run(*run));
             }
         }
         if self.status != self.job.status {
@@ -105,8 +143,13 @@ impl<'a> Work<'a> {
 
     /// Whether this run is the current one of its step; `None` for a step that the flow does not have.
     pub fn is_current(&self, at: RunAt) -> Option<bool> {
-        let node = self.graph.node(&self.runs[at].spec.step)?;
+        let node = self.step_of[at]?;
         Some(self.current(node) == Some(at))
+    }
+
+    /// The step of a run; none: the flow does not have it.
+    pub fn step_of(&self, at: RunAt) -> Option<Node> {
+        self.step_of[at]
     }
 
     /// How new a run of this step must be.
@@ -127,15 +170,15 @@ impl<'a> Work<'a> {
         let run = &self.runs[at];
         let decision = run.status.decision.as_ref().filter(|decision| decision.action == ExitAction::Loop)?;
         let answered = self.causes.contains(&(run.spec.step.clone(), run.spec.attempt));
-        if answered { None } else { self.graph.node(decision.target.as_deref().unwrap_or(&run.spec.step)) }
+        let target = || decision.target.as_deref().map_or(self.step_of[at], |target| self.graph.node(target));
+        if answered { None } else { target() }
     }
 
     /// Whether this run was sent back to a step that it depends on, and no run was made for it: it satisfies nobody. (One
     /// that was sent elsewhere is not superseded by what it asked for.)
     pub fn is_sent_back(&self, at: RunAt) -> bool {
-        let node = self.graph.node(&self.runs[at].spec.step);
-        let target = self.open_loop(at);
-        node.zip(target).is_some_and(|(node, target)| self.graph.downstream(target).contains(&node))
+        let loops = self.open_loop(at).zip(self.step_of[at]);
+        loops.is_some_and(|(target, node)| target == node || self.graph.downstream(target).contains(&node))
     }
 
     /// Whether any run may still end.
@@ -168,7 +211,8 @@ impl<'a> Work<'a> {
         };
         let name = format!("{}.{}.{attempt}", spec.job, spec.step);
         self.of_step[node].push(self.runs.len());
-        self.runs.push(Cow::Owned(StepRun { metadata: Meta::named(name), spec, status }));
+        self.runs.push(Version::Changed(Box::new(StepRun { metadata: Meta::named(name), spec, status })));
+        self.step_of.push(Some(node));
         if let Some(cause) = cause {
             self.causes.insert(cause);
             self.supersede_downstream(node, self.last_order);
