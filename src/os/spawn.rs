@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,16 +14,19 @@ use std::process::{Child, Command, Stdio};
 /// with the controller's memory (measured: with `pre_exec` and 500 MB, 20 a second instead of 1,000); nor is it made the
 /// leader of a group, which could not begin a session of its own.
 ///
+/// What it gives ends when the shim has reported (or has ended): the shim's stdout, on which nothing is written.
+///
 /// # Errors
 /// The program cannot be started, or `<dir>/shim.log` cannot be written.
-pub fn spawn_shim(exe: &Path, dir: &Path, mark: &str) -> io::Result<()> {
+pub fn spawn_shim(exe: &Path, dir: &Path, mark: &str) -> io::Result<PipeReader> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("shim.log"))?;
+    let (report, until_reported) = io::pipe()?;
     let mut child = Command::new(exe)
         .arg("shim")
         .arg(dir)
         .env(super::MARK, mark)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(until_reported)
         .stderr(log)
         .spawn()?;
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(crate::model::Pid::new) {
@@ -31,7 +34,7 @@ pub fn spawn_shim(exe: &Path, dir: &Path, mark: &str) -> io::Result<()> {
     }
     // Somebody has to collect it, or it would stay a zombie for as long as we live.
     std::thread::Builder::new().name("collect".into()).stack_size(64 << 10).spawn(move || child.wait())?;
-    Ok(())
+    Ok(report)
 }
 
 /// Starts the main process of a workload from its shim: in a session of its own, in `cgroup` from before its first
@@ -95,6 +98,13 @@ pub fn adopt_fd(number: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and by the agreement between this process and the one that started it, ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Lets go of this process's stdout: to who started a shim, it has reported. Where that fails it stays as it is.
+pub fn forget_stdout() {
+    if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(&null);
+    }
 }
 
 /// Lets go of this process's stdin, stdout, and stderr. Where that fails they stay as they are.

@@ -117,6 +117,7 @@ fn try_run(dir: &Path) -> Result<(), ShimError> {
     };
     let mut news = News { dir, shim: Some(shim_file(me, start)?), exit: None };
     news.tell()?;
+    os::forget_stdout();
     let pump = child.stdin.map(|pipe| Pump::new(dir, pipe)).transpose().map_err(system("open stdin"))?;
     if let Some(pump) = &pump {
         waiter.watch(pump.file()).map_err(system("watch stdin"))?;

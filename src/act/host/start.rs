@@ -4,8 +4,10 @@ use super::Host;
 use crate::act::ActError;
 use crate::model::{EnvValue, Workload, WorkloadType};
 use crate::shim::files::{self, SpecFile};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,8 +31,8 @@ pub(super) fn start(host: &Host, workload: &Workload) -> Result<(), ActError> {
         source: std::io::Error::other(error),
     })?;
     let mark = format!("{}/{uid}", host.instance);
-    crate::os::spawn_shim(&host.exe, &dir, &mark).map_err(file("start the shim of", &dir))?;
-    await_report(&dir)
+    let report = crate::os::spawn_shim(&host.exe, &dir, &mark).map_err(file("start the shim of", &dir))?;
+    await_report(&dir, report.as_fd())
 }
 
 fn spec_of(host: &Host, workload: &Workload) -> Result<SpecFile, ActError> {
@@ -72,9 +74,12 @@ fn resolve(env: &BTreeMap<String, EnvValue>) -> Result<BTreeMap<String, String>,
 }
 
 /// Waits until the shim has said what it started. Without that, the next look could not tell a start under way from a lost
-/// one.
-fn await_report(dir: &Path) -> Result<(), ActError> {
+/// one. `report` ends when it has; where another shim was there already, only the files tell.
+fn await_report(dir: &Path, report: BorrowedFd<'_>) -> Result<(), ActError> {
     let begun = Instant::now();
+    let timeout = PollTimeout::try_from(REPORT_TIMEOUT).unwrap_or(PollTimeout::MAX);
+    // Woken by a signal, or not able to wait: the files are looked at all the same.
+    let _ = poll(&mut [PollFd::new(report, PollFlags::POLLIN)], timeout);
     let mut pause = Duration::from_millis(1);
     while begun.elapsed() < REPORT_TIMEOUT {
         if dir.join("shim.json").exists() || dir.join("exit.json").exists() || !dir.exists() {
