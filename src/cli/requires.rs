@@ -11,7 +11,7 @@ pub fn missing(file: &str, text: &[u8], dir: &Path) -> Vec<Diagnostic> {
     let loaded = controller::load_text(file, text, Some(dir));
     let flows = loaded.objects.iter().filter_map(|object| match object {
         AnyObject::Flow(flow) => Some(&flow.spec),
-        AnyObject::Job(job) => job.spec.flow.as_ref(),
+        AnyObject::Job(job) => job.spec.flow.as_deref(),
         _ => None,
     });
     let requires = flows.filter_map(|value| flow::compile(value).flow).flat_map(|flow| flow.requires);

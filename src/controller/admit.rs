@@ -7,8 +7,8 @@ use super::programs::{self, Launch, owner};
 use super::settle::World;
 use crate::flow::{self, AgentStep, Executor, Flow, Requirement, Step, Task};
 use crate::model::{
-    Failure, Job, Meta, Object, Outcome, StepRun, Workload, WorkloadPhase, WorkloadSpec, WorkloadStatus, WorkloadType,
-    WorkloadUid,
+    Failure, Job, Meta, Object, Outcome, Runs, StepRun, Workload, WorkloadPhase, WorkloadSpec, WorkloadStatus,
+    WorkloadType, WorkloadUid,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl<'a> Admission<'a> {
     }
 
     /// Begins the run at `index`, if there is a place; or fails it, if what it needs cannot be had.
-    pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut Arc<Vec<StepRun>>, index: usize) {
+    pub(super) fn admit(&mut self, flow: &Flow, job: &Job, runs: &mut Arc<Runs>, index: usize) {
         let Some(run) = runs.get(index) else { return };
         let (Some(step), Some(task)) = (flow.steps.get(&run.spec.step), flow::task(flow, run)) else { return };
         if let Some(place) = place_of(&task)
@@ -53,7 +53,7 @@ impl<'a> Admission<'a> {
             }
         };
         if let Some(run) = Arc::make_mut(runs).get_mut(index) {
-            *run = next;
+            *run = next.into();
         }
     }
 
@@ -63,7 +63,7 @@ impl<'a> Admission<'a> {
         flow: &Flow,
         job: &Job,
         step: &Step,
-        runs: &[StepRun],
+        runs: &[Arc<StepRun>],
         run: &StepRun,
         task: Task<'_>,
     ) -> Result<Option<WorkloadUid>, Failure> {
@@ -161,11 +161,15 @@ impl<'a> Admission<'a> {
 }
 
 /// The newest run before this one whose conversation it goes on with, or forks.
-fn talked_before<'r>(flow: &Flow, runs: &'r [StepRun], run: &StepRun) -> Option<&'r StepRun> {
+fn talked_before<'r>(flow: &Flow, runs: &'r [Arc<StepRun>], run: &StepRun) -> Option<&'r StepRun> {
     let mine = flow::conversation(flow, runs, run)?;
     let shares = |other: &&StepRun| flow::conversation(flow, runs, other).is_some_and(|theirs| theirs.key == mine.key);
     let forked = |other: &&StepRun| mine.fork_of.is_some() && other.status.session == mine.fork_of;
-    let earlier = || runs.iter().filter(|other| other.spec.order < run.spec.order && other.status.workload.is_some());
+    let earlier = || {
+        runs.iter()
+            .map(|run| &**run)
+            .filter(|other| other.spec.order < run.spec.order && other.status.workload.is_some())
+    };
     let newest = earlier().filter(shares).max_by_key(|other| other.spec.order);
     newest.or_else(|| earlier().filter(forked).max_by_key(|other| other.spec.order))
 }

@@ -3,6 +3,7 @@
 use super::job_next::JobNext;
 use crate::model::{JobState, RunPhase, StepRun};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// How deep sub-jobs may go.
 pub(super) const DEEPEST: usize = 16;
@@ -91,10 +92,11 @@ pub(super) fn family_name(run: &StepRun) -> String {
 }
 
 /// The run that a sub-job works for now: of those that its parent's run handed it on to, the last.
-pub(super) fn run_of<'a>(runs: &'a [StepRun], began: &str) -> Option<&'a StepRun> {
+pub(super) fn run_of<'a>(runs: &'a [Arc<StepRun>], began: &str) -> Option<&'a StepRun> {
     let (step, attempt) = began.strip_prefix(&runs.first()?.spec.job)?.strip_prefix('.')?.rsplit_once('.')?;
     let attempt: u32 = attempt.parse().ok()?;
-    let own = runs.iter().filter(|run| run.spec.adopts.unwrap_or(run.spec.attempt) == attempt && run.spec.step == step);
+    let own = runs.iter().map(|run| &**run);
+    let own = own.filter(|run| run.spec.adopts.unwrap_or(run.spec.attempt) == attempt && run.spec.step == step);
     own.max_by_key(|run| run.spec.attempt)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::flow::{self, Flow, Secrets, Sensitive};
 use crate::model::{
-    Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobState, JobUid, Kind, Meta, Snapshot, StepRun,
-    Time,
+    Event, EventType, FLOW_DIR_ANNOTATION, FLOW_FILE_ANNOTATION, Job, JobState, JobUid, Kind, Meta, Runs, Snapshot,
+    StepRun, Time,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(super) struct Known {
 /// A state of a job that asks for nothing. What follows for a job depends on this state alone, and on the time.
 pub(super) struct Rest {
     pub(super) job: Arc<Job>,
-    pub(super) runs: Arc<Vec<StepRun>>,
+    pub(super) runs: Arc<Runs>,
     /// What was wanted of it.
     pub(super) wanted: JobState,
     /// From then on the time alone asks for something.
@@ -34,7 +34,7 @@ pub(super) struct Rest {
 
 impl Rest {
     /// Whether this is that state still, and its time has not come.
-    pub(super) fn holds(&self, job: &Arc<Job>, runs: &Arc<Vec<StepRun>>, wanted: JobState, now: Time) -> bool {
+    pub(super) fn holds(&self, job: &Arc<Job>, runs: &Arc<Runs>, wanted: JobState, now: Time) -> bool {
         let same_runs = Arc::ptr_eq(&self.runs, runs) || (self.runs.is_empty() && runs.is_empty());
         Arc::ptr_eq(&self.job, job) && same_runs && self.wanted == wanted && self.due.is_none_or(|due| now < due)
     }
@@ -149,6 +149,9 @@ pub(super) fn hide<'r>(
     for name in &sensitive.inputs {
         let values = [job.spec.inputs.get(name), job.status.vars.get(name)];
         values.into_iter().flatten().for_each(|value| secrets.add(value));
+    }
+    if sensitive.outputs.is_empty() {
+        return;
     }
     for outputs in runs.filter_map(|run| run.status.outputs.as_ref()) {
         sensitive.outputs.iter().filter_map(|name| outputs.get(name)).for_each(|value| secrets.add(value));

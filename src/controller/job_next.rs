@@ -8,18 +8,20 @@ use super::requirements::{self, Checks, Closed};
 use super::results;
 use super::settle::World;
 use crate::flow::{self, Effect, Flow, Requirement, Secrets, Sensitive};
-use crate::model::{AnyObject, Event, Job, JobPhase, JobState, JobUid, Outcome, RunPhase, Snapshot, StepRun, Time};
+use crate::model::{
+    AnyObject, Event, Job, JobPhase, JobState, JobUid, Outcome, RunPhase, Runs, Snapshot, StepRun, Time, run_named,
+};
 use crate::store::Txn;
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A job under way through one pass: what is stored, until something about it changes.
 pub(super) struct JobNext<'a> {
     pub(super) uid: &'a JobUid,
     stored_job: &'a Arc<Job>,
-    stored_runs: Option<&'a Arc<Vec<StepRun>>>,
+    stored_runs: Option<&'a Arc<Runs>>,
     pub(super) job: Arc<Job>,
-    pub(super) runs: Arc<Vec<StepRun>>,
+    pub(super) runs: Arc<Runs>,
     pub(super) events: Vec<Event>,
     /// None: there is none (yet), or it is not needed any more.
     pub(super) flow: Option<Arc<Flow>>,
@@ -28,7 +30,7 @@ pub(super) struct JobNext<'a> {
 }
 
 impl<'a> JobNext<'a> {
-    pub(super) fn new(uid: &'a JobUid, job: &'a Arc<Job>, runs: Option<&'a Arc<Vec<StepRun>>>) -> JobNext<'a> {
+    pub(super) fn new(uid: &'a JobUid, job: &'a Arc<Job>, runs: Option<&'a Arc<Runs>>) -> JobNext<'a> {
         JobNext {
             uid,
             stored_job: job,
@@ -87,7 +89,7 @@ impl<'a> JobNext<'a> {
         let due: Vec<usize> = self.due(world.now).map(|(_, at)| at).collect();
         for at in due {
             if let Some(run) = results::taken(&flow, &self.job, &self.runs[at], world) {
-                Arc::make_mut(&mut self.runs)[at] = run;
+                Arc::make_mut(&mut self.runs)[at] = run.into();
             }
         }
     }
@@ -96,7 +98,7 @@ impl<'a> JobNext<'a> {
     pub(super) fn finish(&mut self, place: usize, outcome: &Outcome, now: Time) {
         let Some(flow) = &self.flow else { return };
         if let Some(run) = Arc::make_mut(&mut self.runs).get_mut(place) {
-            *run = flow::finish(flow, run, outcome, now);
+            *run = flow::finish(flow, run, outcome, now).into();
         }
     }
 
@@ -159,7 +161,10 @@ impl<'a> JobNext<'a> {
         if self.job.status.flow.is_none()
             && let Some((value, dir)) = source_of(&self.job, desired)
         {
-            let (value, dir) = (value.clone(), dir);
+            let value = match &self.job.spec.flow {
+                Some(own) if std::ptr::eq(&raw const **own, value) => own.clone(),
+                _ => Arc::new(value.clone()),
+            };
             let job = Arc::make_mut(&mut self.job);
             job.status.flow = Some(value);
             job.status.flow_dir = dir;
@@ -175,11 +180,11 @@ impl<'a> JobNext<'a> {
             if self.runs[at].status.session.is_none()
                 && let Some(session) = world.talk.session_of(&self.runs[at])
             {
-                Arc::make_mut(&mut self.runs)[at].status.session = Some(session);
+                Arc::make_mut(&mut Arc::make_mut(&mut self.runs)[at]).status.session = Some(session);
             }
             if let Some(outcome) = ends::outcome_of(&flow, &self.runs[at], world, workloads) {
                 let finished = ends::finished(&flow, &self.runs[at], outcome, world);
-                Arc::make_mut(&mut self.runs)[at] = finished;
+                Arc::make_mut(&mut self.runs)[at] = finished.into();
             }
         }
     }
@@ -213,7 +218,7 @@ impl<'a> JobNext<'a> {
         let mut due = closed.and_then(|closed| self.stay(closed, now));
         if asks && !waits {
             let (job, runs) = (Arc::make_mut(&mut self.job), Arc::make_mut(&mut self.runs));
-            let effects = flow::settle(&flow, job, runs, now);
+            let effects = flow::follow(&flow, job, runs, effects, now);
             self.events.extend(effects.into_iter().filter_map(|effect| match effect {
                 Effect::Event(event) => Some(event),
                 Effect::Job(_) | Effect::Run(_) => None,
@@ -249,7 +254,9 @@ impl<'a> JobNext<'a> {
         // Events outlive their job, and are logged: what is sensitive does not get into them.
         let mut secrets = Secrets::default();
         if let (false, Some(flow)) = (self.events.is_empty(), &self.job.status.flow) {
-            hide(&mut secrets, &Sensitive::of(flow), &self.job, self.runs.iter());
+            let known = self.flow.as_ref().map(|flow| Cow::Borrowed(&flow.sensitive));
+            let sensitive = known.unwrap_or_else(|| Cow::Owned(Sensitive::of(flow)));
+            hide(&mut secrets, &sensitive, &self.job, self.runs.iter().map(|run| &**run));
         }
         let mut changed = false;
         if !Arc::ptr_eq(self.stored_job, &self.job) && *self.stored_job != self.job {
@@ -257,16 +264,20 @@ impl<'a> JobNext<'a> {
             changed = true;
         }
         if !self.stored_runs.is_some_and(|runs| Arc::ptr_eq(runs, &self.runs)) {
-            let stored = self.stored_runs.into_iter().flat_map(|runs| runs.iter());
-            let stored: HashMap<&str, &StepRun> = stored.map(|run| (run.metadata.name.as_str(), run)).collect();
-            for run in Arc::unwrap_or_clone(self.runs) {
-                let before = stored.get(run.metadata.name.as_str());
-                if before != Some(&&run) {
-                    let kept = |flow: &Arc<Flow>| results::kept(flow, self.stored_job, before.copied(), &run, now);
+            let stored: &[Arc<StepRun>] = self.stored_runs.map(|runs| runs.as_slice()).unwrap_or_default();
+            for (at, run) in self.runs.iter().enumerate() {
+                // Most are where they were, and as they were.
+                if stored.get(at).is_some_and(|before| Arc::ptr_eq(before, run)) {
+                    continue;
+                }
+                let before = run_named(stored, &run.metadata.name);
+                if before != Some(run) {
+                    let before = before.map(|before| &**before);
+                    let kept = |flow: &Arc<Flow>| results::kept(flow, self.stored_job, before, run, now);
                     if let Some((key, value)) = self.flow.as_ref().and_then(kept) {
                         txn = txn.meta(key, value);
                     }
-                    txn = txn.put(AnyObject::StepRun(run));
+                    txn = txn.put(AnyObject::StepRun(StepRun::clone(run)));
                     changed = true;
                 }
             }

@@ -503,7 +503,7 @@ impl Controller {
                 false
             }
         };
-        let at_rest = desired.jobs.keys().all(|uid| !desired.runs_of(uid).iter().any(moving));
+        let at_rest = desired.jobs.keys().all(|uid| !desired.runs_of(uid).iter().any(|run| moving(run)));
         let pass = self.passes.borrow().clone();
         let plan_is_empty = pass.plan.actions().is_empty() && !pass.plan.wants_host;
         let read = self.directories.iter().all(|(_, reading)| *reading == Reading::Known(None));

@@ -179,7 +179,10 @@ pub(super) fn settle(world: &World<'_>, flows: &mut Flows, new_uid: &mut dyn FnM
     for job in making.jobs {
         txn = txn.put(AnyObject::Job(job));
     }
-    let idle = idle::find(world, world.desired.all_runs().chain(live.iter().flat_map(|next| next.runs.iter())));
+    let idle = idle::find(
+        world,
+        world.desired.all_runs().chain(live.iter().flat_map(|next| next.runs.iter().map(|run| &**run))),
+    );
     wake_at = [wake_at, making.wake_at, idle.due].into_iter().flatten().min();
     for workload in idle.condemned {
         txn = txn.put(AnyObject::Workload(workload));

@@ -172,6 +172,7 @@ impl JobNext<'_> {
             return;
         }
         for run in Arc::make_mut(&mut self.runs).iter_mut().filter(|run| !run.status.phase.is_final()) {
+            let run = Arc::make_mut(run);
             run.status.phase = RunPhase::Cancelled;
             run.status.reason = Some("JobEnded".into());
             run.status.message = Some("its job is Cancelled: ParentEnded".into());
@@ -318,7 +319,7 @@ impl<'a> Making<'a> {
         let within = within(parent);
         let (spec, dir, within) = match found {
             Err(value) => {
-                let spec = JobSpec { flow: Some(value.clone()), ..JobSpec::default() };
+                let spec = JobSpec { flow: Some(Arc::new(value.clone())), ..JobSpec::default() };
                 (spec, live[at].flow_dir().map(str::to_owned), within)
             }
             Ok(found) => (found.spec, found.dir, around(within, found.id).map_err(No::Never)?),
@@ -365,7 +366,7 @@ fn read(shelf: &dyn Shelf, dir: Option<&str>, name: &str) -> Result<Found, Failu
     let missing = |why| Failure { reason: "FlowMissing".into(), message: format!("flow `{name}`: {why}") };
     let file = shelf.flow_file(dir, name).map_err(missing)?;
     valid(name, &file.flow)?;
-    let spec = JobSpec { flow: Some(file.flow), ..JobSpec::default() };
+    let spec = JobSpec { flow: Some(Arc::new(file.flow)), ..JobSpec::default() };
     Ok(Found { id: file.path, spec, dir: Some(file.dir) })
 }
 

@@ -72,7 +72,7 @@ fn tidy_checks(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUi
     let begun = |job: &Job| job.status.started_at.is_some();
     let jobs = desired.jobs_with_runs().filter(|(_, job, runs)| {
         let requires = !begun(job) && !job.status.conditions.is_empty();
-        requires || runs.is_some_and(|runs| runs.iter().any(polls))
+        requires || runs.is_some_and(|runs| runs.iter().any(|run| polls(run)))
     });
     for (uid, _, _) in jobs {
         let mut spent: BTreeMap<(Option<String>, Option<String>), Vec<Workload>> = BTreeMap::new();

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A job has no more jobs above it.
 const DEEPEST: usize = 32;
@@ -148,7 +149,7 @@ impl<'s> Veil<'s> {
         let flow = match (&job.status.flow, &job.spec.flow, &job.spec.flow_ref) {
             (Some(flow), _, _) | (None, Some(flow), _) => Cow::Borrowed(flow),
             (None, None, Some(name)) => match self.store.get(Kind::Flow, name)? {
-                Some(AnyObject::Flow(flow)) => Cow::Owned(flow.spec),
+                Some(AnyObject::Flow(flow)) => Cow::Owned(Arc::new(flow.spec)),
                 Some(_) | None => return Ok(()),
             },
             (None, None, None) => return Ok(()),

@@ -1,8 +1,9 @@
 //! A flow with its meaning: what `compile` makes of what an author wrote.
 
+use crate::flow::Sensitive;
+use crate::flow::machine::KnownShape;
 use crate::model::{DocPath, ExitAction, Permissions};
 use serde_json::{Map, Value};
-use crate::flow::machine::KnownShape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,10 @@ pub struct Flow {
     pub requires: Vec<Requirement>,
     /// By name.
     pub steps: BTreeMap<String, Step>,
+    /// What it declares sensitive, in whatever place.
+    pub sensitive: Sensitive,
     /// What the machine has found out about the steps: they must not change once it was asked about them.
-    pub(in crate::flow) shape: KnownShape,
+    pub(crate) shape: KnownShape,
 }
 
 /// What must hold before a job begins.

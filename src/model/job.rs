@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A job.
 pub type Job = Object<JobSpec, JobStatus>;
@@ -18,7 +19,7 @@ pub struct JobSpec {
     pub flow_ref: Option<String>,
     /// Or the flow itself: a whole flow file's mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub flow: Option<Value>,
+    pub flow: Option<Arc<Value>>,
     /// Values for the flow's inputs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, Value>,
@@ -167,7 +168,7 @@ pub struct JobStatus {
     pub cost_usd: Option<f64>,
     /// The flow as it was when the job began: a later edit of the `Flow` does not change a job under way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub flow: Option<Value>,
+    pub flow: Option<Arc<Value>>,
     /// The directory that relative paths in the flow are relative to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_dir: Option<String>,

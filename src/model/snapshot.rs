@@ -5,6 +5,9 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The runs of one job, each shared with who remembers it: a copy of the list copies none of them.
+pub type Runs = Vec<Arc<StepRun>>;
+
 /// What should be, as of one revision of the store: all that is active, and the jobs that it refers to.
 ///
 /// Objects are shared: a copy copies no object, and the next snapshot has those that did not change in common with this
@@ -17,7 +20,7 @@ pub struct Snapshot {
     /// An owner that is not here does not exist, nor does a parent.
     pub jobs: BTreeMap<JobUid, Arc<Job>>,
     /// All runs of the jobs that are active, and every other run that is not final; by job, then (step, attempt).
-    pub runs: BTreeMap<JobUid, Arc<Vec<StepRun>>>,
+    pub runs: BTreeMap<JobUid, Arc<Runs>>,
     /// Workloads that are not stopped.
     pub workloads: BTreeMap<WorkloadUid, Arc<Workload>>,
     /// By name.
@@ -30,17 +33,17 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The runs of one job; none where it has none.
-    pub fn runs_of(&self, job: &JobUid) -> &[StepRun] {
+    pub fn runs_of(&self, job: &JobUid) -> &[Arc<StepRun>] {
         self.runs.get(job).map(|runs| runs.as_slice()).unwrap_or_default()
     }
 
     /// All runs, by job.
     pub fn all_runs(&self) -> impl Iterator<Item = &StepRun> {
-        self.runs.values().flat_map(|runs| runs.iter())
+        self.runs.values().flat_map(|runs| runs.iter()).map(|run| &**run)
     }
 
     /// Every job with its runs, if it has any: one walk along both.
-    pub fn jobs_with_runs(&self) -> impl Iterator<Item = (&JobUid, &Arc<Job>, Option<&Arc<Vec<StepRun>>>)> {
+    pub fn jobs_with_runs(&self) -> impl Iterator<Item = (&JobUid, &Arc<Job>, Option<&Arc<Runs>>)> {
         let mut runs = self.runs.iter().peekable();
         self.jobs.iter().map(move |(uid, job)| {
             while runs.next_if(|(of, _)| *of < uid).is_some() {}
@@ -55,17 +58,20 @@ impl Snapshot {
             while jobs.next_if(|uid| uid < of).is_some() {}
             jobs.peek() != Some(of)
         });
-        without.flat_map(|(_, runs)| runs.iter())
+        without.flat_map(|(_, runs)| runs.iter()).map(|run| &**run)
     }
 
     /// Puts a run in its place among those of its job, over an earlier one of its name.
     pub fn put_run(&mut self, run: StepRun) {
         let runs = Arc::make_mut(self.runs.entry(run.spec.job_uid.clone()).or_default());
-        if let Some(at) = position(runs, &run.metadata.name) {
-            runs.remove(at);
+        match position(runs, &run.metadata.name) {
+            Some(at) if runs[at].place() == run.place() => runs[at] = Arc::new(run),
+            known => {
+                known.map(|at| runs.remove(at));
+                let at = runs.partition_point(|known| known.place() < run.place());
+                runs.insert(at, Arc::new(run));
+            }
         }
-        let at = runs.partition_point(|known| known.place() < run.place());
-        runs.insert(at, run);
     }
 
     /// Takes the run of this name out of those of its job.
@@ -125,7 +131,7 @@ impl<'a, T> Finger<'a, T> {
 #[derive(Debug)]
 pub struct JobTable<'a>(Finger<'a, JobRow<'a>>);
 
-type JobRow<'a> = (&'a Arc<Job>, Option<&'a Arc<Vec<StepRun>>>);
+type JobRow<'a> = (&'a Arc<Job>, Option<&'a Arc<Runs>>);
 
 impl<'a> JobTable<'a> {
     /// The table of a snapshot.
@@ -149,15 +155,20 @@ impl<'a> JobTable<'a> {
     pub fn run(&self, job: &JobUid, name: &str) -> Option<&'a StepRun> {
         let (_, runs) = self.0.get(job.as_str())?;
         let runs = (*runs)?;
-        runs.get(position(runs, name)?)
+        run_named(runs, name).map(|run| &**run)
     }
 }
 
 /// So many runs are searched faster than asked for their places.
 const FEW: usize = 8;
 
+/// The run of this name among those of its job.
+pub fn run_named<'r>(runs: &'r [Arc<StepRun>], name: &str) -> Option<&'r Arc<StepRun>> {
+    runs.get(position(runs, name)?)
+}
+
 /// Where the run of this name is among those of its job: by what its name says, `<job>.<step>.<attempt>`, else by search.
-fn position(runs: &[StepRun], name: &str) -> Option<usize> {
+fn position(runs: &[Arc<StepRun>], name: &str) -> Option<usize> {
     if runs.len() <= FEW {
         return runs.iter().position(|run| run.metadata.name == name);
     }
@@ -201,10 +212,11 @@ mod tests {
             };
             let mut snapshot = Snapshot::default();
             steps.iter().for_each(|step| snapshot.put_run(run(step)));
-            let mut expected: Vec<StepRun> = steps.iter().collect::<BTreeSet<_>>().into_iter().map(run).collect();
+            let runs = steps.iter().collect::<BTreeSet<_>>().into_iter().map(run);
+            let mut expected: Runs = runs.map(Arc::new).collect();
             prop_assert_eq!(snapshot.runs_of(&job), expected.as_slice());
             if gone < expected.len() {
-                let name = expected.remove(gone).metadata.name;
+                let name = expected.remove(gone).metadata.name.clone();
                 snapshot.remove_run(&job, &name);
                 prop_assert_eq!(snapshot.runs_of(&job), expected.as_slice());
                 snapshot.remove_run(&job, &name);

@@ -237,7 +237,7 @@ fn a_new_attempt_waits_for_the_end_of_the_one_before_it() {
     run.status.workload = Some(WorkloadUid::from("v"));
     let mut desired = desired(Some(job(JobPhase::Running)), Some(before));
     desired.workloads.insert(after.uid(), after.into());
-    desired.runs.insert(JobUid::from("job-uid"), vec![run].into());
+    desired.runs.insert(JobUid::from("job-uid"), vec![run.into()].into());
     let plan = diff(&desired, &observed(Some(alive())), &Acts::default(), &open_gate(), NOW);
     assert_eq!(
         word(&plan.lines[&WorkloadUid::from("v")]),

@@ -2,7 +2,7 @@
 
 use super::changes::Touched;
 use super::{Cached, Store, StoreError, read, rows};
-use crate::model::{AnyObject, JobUid, Kind, PolicySpec, Snapshot, StepRun};
+use crate::model::{AnyObject, JobUid, Kind, PolicySpec, Runs, Snapshot, StepRun};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -274,7 +274,7 @@ fn add(snapshot: &mut Snapshot, object: AnyObject) {
             snapshot.jobs.insert(job.uid(), Arc::new(job));
         }
         AnyObject::StepRun(run) => {
-            Arc::make_mut(snapshot.runs.entry(run.spec.job_uid.clone()).or_default()).push(run);
+            Arc::make_mut(snapshot.runs.entry(run.spec.job_uid.clone()).or_default()).push(Arc::new(run));
         }
         AnyObject::Workload(workload) => {
             snapshot.workloads.insert(workload.uid(), Arc::new(workload));
@@ -292,7 +292,7 @@ fn add(snapshot: &mut Snapshot, object: AnyObject) {
     }
 }
 
-fn sort(runs: &mut Arc<Vec<StepRun>>) {
+fn sort(runs: &mut Arc<Runs>) {
     Arc::make_mut(runs).sort_by(|a, b| a.place().cmp(&b.place()));
 }
 

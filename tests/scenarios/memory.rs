@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tenure::model::{AnyObject, Event, JobUid, Kind, Snapshot, StepRun, Time};
+use tenure::model::{AnyObject, Event, JobUid, Kind, Runs, Snapshot, Time};
 use tenure::store::{Committed, StoreError, Txn};
 
 /// Objects and events.
@@ -163,7 +163,7 @@ impl Memory {
 
     fn read(&self, last: &Snapshot) -> Snapshot {
         let mut snapshot = Snapshot { revision: self.revision, ..Snapshot::default() };
-        let mut runs: BTreeMap<JobUid, Vec<StepRun>> = BTreeMap::new();
+        let mut runs: BTreeMap<JobUid, Runs> = BTreeMap::new();
         for object in self.objects.values().filter(|object| object.is_active()) {
             match object {
                 AnyObject::Flow(flow) => {
@@ -172,7 +172,9 @@ impl Memory {
                     snapshot.flows.insert(name, shared);
                 }
                 AnyObject::Job(job) => drop(snapshot.jobs.insert(job.uid(), shared(job, last.jobs.get(&job.uid())))),
-                AnyObject::StepRun(run) => runs.entry(run.spec.job_uid.clone()).or_default().push(run.clone()),
+                AnyObject::StepRun(run) => {
+                    runs.entry(run.spec.job_uid.clone()).or_default().push(Arc::new(run.clone()))
+                }
                 AnyObject::Workload(row) => {
                     drop(snapshot.workloads.insert(row.uid(), shared(row, last.workloads.get(&row.uid()))));
                 }
@@ -191,7 +193,7 @@ impl Memory {
             if let AnyObject::StepRun(run) = object
                 && snapshot.jobs.contains_key(&run.spec.job_uid)
             {
-                runs.entry(run.spec.job_uid.clone()).or_default().push(run.clone());
+                runs.entry(run.spec.job_uid.clone()).or_default().push(Arc::new(run.clone()));
             }
         }
         for (job, mut runs) in runs {

@@ -136,7 +136,7 @@ impl It {
         self.say(|| {
             format!("people start {name}: {}", flow.as_ref().map(|it| it["steps"].to_string()).unwrap_or_default())
         });
-        let mut spec = JobSpec { flow, deadline, ..JobSpec::default() };
+        let mut spec = JobSpec { flow: flow.map(Into::into), deadline, ..JobSpec::default() };
         let items = Value::Array((0..self.rng.u8(0..6)).map(Value::from).collect());
         spec.inputs.insert("items".into(), items);
         if self.rng.u8(0..6) == 0 {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each of its users needs a part")]
 
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tenure::model::{
@@ -28,7 +29,8 @@ pub fn populate(store: &Store, jobs: usize) {
         for number in begin..jobs.min(begin + 1000) {
             let mut job = Job { metadata: Meta::named(format!("job-{number}")), ..Job::default() };
             job.metadata.uid = format!("0198c0de-0000-7000-8000-{number:012}");
-            let flow = serde_json::json!({"steps": {"work": {"run": "sleep 1000", "outputs": ["answer"]}}});
+            let flow = json!({"steps": {"work": {"run": "sleep 1000", "outputs": ["answer"]}}});
+            let flow = std::sync::Arc::new(flow);
             job.spec.flow = Some(flow.clone());
             job.status.flow = Some(flow);
             job.status.phase = JobPhase::Running;
@@ -101,7 +103,7 @@ pub fn finished(path: &Path, jobs: usize) {
     job.metadata.uid = "@JOB".into();
     job.spec.flow_ref = Some("flow".into());
     job.status.phase = JobPhase::Succeeded;
-    job.status.flow = Some(serde_json::json!({"steps": {"work": {"run": "echo done", "outputs": ["answer"]}}}));
+    job.status.flow = Some(json!({"steps": {"work": {"run": "echo done", "outputs": ["answer"]}}}).into());
     job.status.finished_at = Some(NOW);
     let mut run = StepRun { metadata: Meta::named("@NAME.work.1"), ..StepRun::default() };
     run.metadata.uid = "@RUN".into();

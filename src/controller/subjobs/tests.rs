@@ -31,7 +31,7 @@ impl Bench {
     }
 
     fn start(&self, name: &str, steps: Value, more: impl FnOnce(&mut JobSpec)) {
-        let mut spec = JobSpec { flow: Some(json!({"steps": steps})), ..JobSpec::default() };
+        let mut spec = JobSpec { flow: Some(Arc::new(json!({"steps": steps}))), ..JobSpec::default() };
         more(&mut spec);
         self.put(AnyObject::Job(Job { metadata: Meta::named(name), spec, ..Job::default() }));
     }

@@ -11,6 +11,7 @@ mod step;
 mod tests;
 mod wrap;
 
+use super::Sensitive;
 use super::schema;
 use super::types::{Field, FieldType, Flow, Requirement};
 use crate::model::{DocPath, Problem, Severity};
@@ -54,6 +55,7 @@ fn compile_at(
     }
     let Some(mut top) = Reader::mapping(spec, path.clone(), "a flow", problems) else { return flow };
     top.known(schema::keys_of_flow());
+    flow.sensitive = Sensitive::of(spec);
     flow.name = top.text("name");
     flow.description = top.text("description");
     for section in ["inputs", "config"] {

@@ -6,6 +6,7 @@ use crate::flow::text::substitute;
 use crate::flow::{Decorator, Executor, Flow, Step};
 use crate::model::{Part, RunPhase, StepRun, Time, Try, WorkloadUid};
 use serde_json::{Value, json};
+use std::borrow::Borrow;
 use std::time::Duration;
 
 /// What of a run is to be worked on next, or is being worked on.
@@ -74,7 +75,7 @@ fn body(run: &StepRun) -> Value {
 
 /// Whether a run may begin, or go on: it is pending and due, or the next check of a poll is; and its conversation, if it has
 /// one, is free. `runs`: all of its job.
-pub fn is_due(flow: &Flow, runs: &[StepRun], run: &StepRun, now: Time) -> bool {
+pub fn is_due<R: Borrow<StepRun>>(flow: &Flow, runs: &[R], run: &StepRun, now: Time) -> bool {
     let due = run.status.due_at.is_none_or(|due| due <= now);
     match run.status.phase {
         RunPhase::Pending => due && !talk::is_busy(flow, runs, run),

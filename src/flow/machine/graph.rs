@@ -90,8 +90,7 @@ impl Deref for Graph<'_> {
 impl Shape {
     fn of(flow: &Flow) -> Shape {
         let steps: Vec<&Step> = flow.steps.values().collect();
-        let index: Index =
-            flow.steps.keys().enumerate().map(|(node, name)| (name.clone(), node)).collect();
+        let index: Index = flow.steps.keys().enumerate().map(|(node, name)| (name.clone(), node)).collect();
         let loops = loops(&steps, &index);
         let edges = classify(&steps, &index, &loops);
         let count = steps.len();
@@ -225,11 +224,7 @@ fn loops(steps: &[&Step], index: &Index) -> BTreeSet<(Node, Node)> {
 }
 
 /// Every edge of the flow with its kind; of two between the same steps, the harder.
-fn classify(
-    steps: &[&Step],
-    index: &Index,
-    loops: &BTreeSet<(Node, Node)>,
-) -> BTreeMap<(Node, Node), Edge> {
+fn classify(steps: &[&Step], index: &Index, loops: &BTreeSet<(Node, Node)>) -> BTreeMap<(Node, Node), Edge> {
     let targets: BTreeSet<Node> = loops.iter().map(|&(_, target)| target).collect();
     let mut edges = BTreeMap::new();
     for (dependent, step) in steps.iter().enumerate() {

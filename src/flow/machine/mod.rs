@@ -51,6 +51,7 @@ use crate::flow::{Executor, Flow};
 use crate::model::{Event, Job, JobPhase, JobStatus, RunPhase, StepRun, Time};
 use course::Course;
 use graph::Graph;
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use work::Work;
 
@@ -76,15 +77,19 @@ const FEW: usize = 16;
 ///
 /// `runs` must be all runs of a job that is not terminal, or that a person wants to be tried again; of another terminal one,
 /// those that are not final will do.
-pub fn advance(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
+pub fn advance<R: Borrow<StepRun>>(flow: &Flow, job: &Job, runs: &[R], now: Time) -> Vec<Effect> {
     let is_over = job.status.phase.is_terminal() && job.spec.retry <= job.status.retried;
-    if is_over && runs.iter().all(|run| run.status.phase.is_final()) {
+    if is_over && runs.iter().all(|run| run.borrow().status.phase.is_final()) {
         return Vec::new();
     }
-    advance_in(&Graph::of(flow), flow, job, runs, now)
+    advance_in(&Graph::of(flow), flow, job, &borrowed(runs), now)
 }
 
-fn advance_in(graph: &Graph, flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Vec<Effect> {
+fn borrowed<R: Borrow<StepRun>>(runs: &[R]) -> Vec<&StepRun> {
+    runs.iter().map(Borrow::borrow).collect()
+}
+
+fn advance_in(graph: &Graph, flow: &Flow, job: &Job, runs: &[&StepRun], now: Time) -> Vec<Effect> {
     let mut work = Work::new(graph, flow, job, runs, now);
     match work.set_course() {
         Course::Ended | Course::Waiting => {}
@@ -140,8 +145,8 @@ impl Work<'_> {
 }
 
 /// Makes the effects true of the values: changed runs replace those of their name, new ones are added.
-pub fn apply(job: &mut Job, runs: &mut Vec<StepRun>, effects: &[Effect]) {
-    let named = |(at, run): (usize, &StepRun)| (run.metadata.name.clone(), at);
+pub fn apply<R: Borrow<StepRun> + From<StepRun>>(job: &mut Job, runs: &mut Vec<R>, effects: &[Effect]) {
+    let named = |(at, run): (usize, &R)| (run.borrow().metadata.name.clone(), at);
     let mut places: Option<HashMap<String, usize>> =
         (effects.len() > FEW).then(|| runs.iter().enumerate().map(named).collect());
     for effect in effects {
@@ -150,13 +155,14 @@ pub fn apply(job: &mut Job, runs: &mut Vec<StepRun>, effects: &[Effect]) {
                 let name = &run.metadata.name;
                 let place = match &places {
                     Some(places) => places.get(name).copied(),
-                    None => runs.iter().position(|other| other.metadata.name == *name),
+                    // What changes is mostly new.
+                    None => runs.iter().rposition(|other| other.borrow().metadata.name == *name),
                 };
                 match place {
-                    Some(at) => runs[at] = run.clone(),
+                    Some(at) => runs[at] = run.clone().into(),
                     None => {
                         places.as_mut().map(|places| places.insert(name.clone(), runs.len()));
-                        runs.push(run.clone());
+                        runs.push(run.clone().into());
                     }
                 }
             }
@@ -168,18 +174,36 @@ pub fn apply(job: &mut Job, runs: &mut Vec<StepRun>, effects: &[Effect]) {
 
 /// Advances and applies until nothing more follows, and gives all that did. If that should not end (a bug), the job is
 /// `Failed` with the reason `MachineStuck`.
-pub fn settle(flow: &Flow, job: &mut Job, runs: &mut Vec<StepRun>, now: Time) -> Vec<Effect> {
+pub fn settle<R: Borrow<StepRun> + From<StepRun>>(
+    flow: &Flow,
+    job: &mut Job,
+    runs: &mut Vec<R>,
+    now: Time,
+) -> Vec<Effect> {
+    let first = advance(flow, job, runs, now);
+    follow(flow, job, runs, first, now)
+}
+
+/// The same for who has asked already what follows first.
+pub fn follow<R: Borrow<StepRun> + From<StepRun>>(
+    flow: &Flow,
+    job: &mut Job,
+    runs: &mut Vec<R>,
+    first: Vec<Effect>,
+    now: Time,
+) -> Vec<Effect> {
     let graph = Graph::of(flow);
-    let mut all = Vec::new();
+    let (mut all, mut effects) = (Vec::new(), first);
     for _ in 0..MAX_ROUNDS {
-        let effects = advance_in(&graph, flow, job, runs, now);
         if effects.is_empty() {
             return all;
         }
         apply(job, runs, &effects);
-        all.extend(effects);
+        all.append(&mut effects);
+        effects = advance_in(&graph, flow, job, &borrowed(runs), now);
     }
-    let mut work = Work::new(&graph, flow, job, runs, now);
+    let given = borrowed(runs);
+    let mut work = Work::new(&graph, flow, job, &given, now);
     work.get_stuck();
     let effects = work.into_effects();
     apply(job, runs, &effects);
@@ -190,12 +214,14 @@ pub fn settle(flow: &Flow, job: &mut Job, runs: &mut Vec<StepRun>, now: Time) ->
 /// When [`advance`] has something to do by time alone, or a run may go on: the job's deadline, the longest that a run or a
 /// try of it may take, the answer of a mock, the next try of a retry, the next check of a poll; for a terminal job, when it
 /// may be deleted (`ttlAfterFinished`). May lie in the past. None: time changes nothing.
-pub fn next_wake(flow: &Flow, job: &Job, runs: &[StepRun], now: Time) -> Option<Time> {
+pub fn next_wake<R: Borrow<StepRun>>(flow: &Flow, job: &Job, runs: &[R], now: Time) -> Option<Time> {
     if job.status.phase.is_terminal() {
         return Some(job.status.finished_at?.after(job.spec.ttl_after_finished?.0));
     }
-    let of_runs = runs.iter().filter(|run| !run.status.phase.is_final());
-    let times = |run| [overdue_at(flow, run), wrapped_until(flow, run).map(|bound| bound.due), due_at(flow, run, now)];
+    let of_runs = runs.iter().map(Borrow::borrow).filter(|run: &&StepRun| !run.status.phase.is_final());
+    let times = |run: &StepRun| {
+        [overdue_at(flow, run), wrapped_until(flow, run).map(|bound| bound.due), due_at(flow, run, now)]
+    };
     of_runs.flat_map(times).flatten().chain(deadline(job, &job.status)).min()
 }
 

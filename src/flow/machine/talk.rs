@@ -7,6 +7,7 @@
 use crate::flow::machine::{Task, task};
 use crate::flow::{AgentStep, Executor, Flow};
 use crate::model::{RunPhase, StepRun};
+use std::borrow::Borrow;
 
 /// The conversation of an agent's run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Conversation {
 }
 
 /// The conversation of an agent's run; none for a run of something else. `runs`: all of its job.
-pub fn conversation(flow: &Flow, runs: &[StepRun], run: &StepRun) -> Option<Conversation> {
+pub fn conversation<R: Borrow<StepRun>>(flow: &Flow, runs: &[R], run: &StepRun) -> Option<Conversation> {
     let agent = agent_of(flow, run)?;
     let Some(group) = group(agent, run) else {
         let key = format!("run:{}.{}", run.spec.step, run.spec.attempt);
@@ -30,7 +31,8 @@ pub fn conversation(flow: &Flow, runs: &[StepRun], run: &StepRun) -> Option<Conv
     };
     let mut earlier: Vec<&StepRun> = runs
         .iter()
-        .filter(|other| other.spec.order < run.spec.order && was_asked(other))
+        .map(Borrow::borrow)
+        .filter(|other: &&StepRun| other.spec.order < run.spec.order && was_asked(other))
         .filter(|other| agent_of(flow, other).and_then(|agent| self::group(agent, other)).as_ref() == Some(&group))
         .collect();
     earlier.sort_by_key(|other| other.spec.order);
@@ -52,14 +54,15 @@ pub fn conversation(flow: &Flow, runs: &[StepRun], run: &StepRun) -> Option<Conv
 }
 
 /// The conversations of a job that may be gone on with or forked: they stay open while no turn is wanted of them.
-pub fn kept_conversations(flow: &Flow, runs: &[StepRun]) -> Vec<String> {
+pub fn kept_conversations<R: Borrow<StepRun>>(flow: &Flow, runs: &[R]) -> Vec<String> {
     let forked: Vec<&str> =
         flow.steps.values().filter_map(|step| agent(&step.executor)?.fork_from.as_deref()).collect();
     let is_kept = |run: &&StepRun| {
         let shared = agent_of(flow, run).is_some_and(|agent| group(agent, run).is_some());
         was_asked(run) && (shared || forked.contains(&run.spec.step.as_str()))
     };
-    let keys = runs.iter().filter(is_kept).filter_map(|run| Some(conversation(flow, runs, run)?.key));
+    let keys =
+        runs.iter().map(Borrow::borrow).filter(is_kept).filter_map(|run| Some(conversation(flow, runs, run)?.key));
     let mut keys: Vec<String> = keys.collect();
     keys.sort();
     keys.dedup();
@@ -67,9 +70,9 @@ pub fn kept_conversations(flow: &Flow, runs: &[StepRun]) -> Vec<String> {
 }
 
 /// Whether another run takes its turn in the conversation of this one.
-pub(super) fn is_busy(flow: &Flow, runs: &[StepRun], run: &StepRun) -> bool {
+pub(super) fn is_busy<R: Borrow<StepRun>>(flow: &Flow, runs: &[R], run: &StepRun) -> bool {
     let Some(mine) = agent_of(flow, run).and_then(|agent| group(agent, run)) else { return false };
-    runs.iter().any(|other| {
+    runs.iter().map(Borrow::borrow).any(|other: &StepRun| {
         other.status.phase == RunPhase::Running
             && other.status.emitted.is_none()
             && other.metadata.name != run.metadata.name
@@ -116,9 +119,11 @@ fn is_full(flow: &Flow, inside: &[&StepRun], run: &StepRun) -> bool {
 }
 
 /// The agent's session of the run that this one begins where it ended.
-fn fork_of(agent: &AgentStep, runs: &[StepRun], run: &StepRun) -> Option<String> {
+fn fork_of<R: Borrow<StepRun>>(agent: &AgentStep, runs: &[R], run: &StepRun) -> Option<String> {
     let from = agent.fork_from.as_ref()?;
     let (_, attempt) = run.spec.sources.iter().rev().find(|(step, _)| step == from)?;
-    let source = runs.iter().find(|other| other.spec.step == *from && other.spec.attempt == *attempt)?;
+    let mut others = runs.iter().map(Borrow::borrow);
+    let source: &StepRun =
+        others.find(|other: &&StepRun| other.spec.step == *from && other.spec.attempt == *attempt)?;
     source.status.session.clone()
 }

@@ -84,7 +84,7 @@ pub(super) struct Supply {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(graph: &'a Graph<'a>, flow: &'a Flow, job: &'a Job, runs: &'a [StepRun], now: Time) -> Work<'a> {
+    pub fn new(graph: &'a Graph<'a>, flow: &'a Flow, job: &'a Job, runs: &[&'a StepRun], now: Time) -> Work<'a> {
         let mut of_step: Vec<Attempts> = graph.steps.iter().map(|_| Attempts::new()).collect();
         let step_of: Vec<Option<Node>> = runs.iter().map(|run| graph.node(&run.spec.step)).collect();
         for (at, node) in step_of.iter().enumerate() {
@@ -108,7 +108,7 @@ impl<'a> Work<'a> {
             causes: runs.iter().filter_map(|run| run.spec.cause.clone()).collect(),
             events: Vec::new(),
             last_order: runs.iter().map(|run| run.spec.order).max().unwrap_or(0),
-            runs: runs.iter().map(Version::Given).collect(),
+            runs: runs.iter().copied().map(Version::Given).collect(),
             step_of,
         };
         work.raise_barriers();

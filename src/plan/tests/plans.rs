@@ -159,7 +159,9 @@ fn only_the_attempt_before_it_at_the_same_step_of_the_same_job_holds_a_start_bac
             run.status.workload = Some(workload.into());
             run
         };
-        desired.runs.insert("job-uid".into(), vec![run("j.step.2", "w"), run("j.step.3", "before")].into());
+        desired
+            .runs
+            .insert("job-uid".into(), vec![run("j.step.2", "w").into(), run("j.step.3", "before").into()].into());
         let plan = diff(&desired, &seen(vec![("before", alive())]), &Acts::default(), &open_gate(), NOW);
         let expected = if holds {
             "held: the attempt before it is still being stopped (workload before)"

@@ -110,7 +110,7 @@ fn a_living_owner_needs_a_workload_no_more_once_its_run_has_ended_or_another_one
             let mut run = StepRun { metadata: Meta::named("a.step.1"), ..StepRun::default() };
             run.status.phase = phase;
             run.status.workload = works_on_it.map(WorkloadUid::from);
-            desired.runs.insert("a-uid".into(), vec![run].into());
+            desired.runs.insert("a-uid".into(), vec![run.into()].into());
         }
         // An owner that is gone, before the one whose run it is, changes nothing.
         let mut row = owned_by(&["gone", "a"]);
