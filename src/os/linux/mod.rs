@@ -4,6 +4,7 @@ mod cgroup;
 mod children;
 mod connector;
 mod ended;
+mod host;
 mod limits;
 mod listing;
 pub(super) mod lock;
@@ -22,6 +23,7 @@ pub use cgroup::{
 pub use children::{become_subreaper, peak_rss_of_children};
 pub use connector::Connector;
 pub use ended::ended;
+pub use host::{HostTable, proportional_bytes};
 pub(in crate::os) use limits::give_back_open_files;
 pub use limits::raise_open_files;
 pub use members::CgroupMembers;
