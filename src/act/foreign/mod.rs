@@ -9,8 +9,11 @@
 //!   us, nobody with a mark of any tenure, nobody that the policy protects, and nobody of another user's unless we are root.
 //! - It is over when two looks in a row have found nothing.
 
+mod deserted;
+mod look;
 mod stop;
 mod targets;
 
+pub use look::{Look, Lookout, Rules};
 pub use stop::{Outcome, Stopping, kill, never, stop, terminate};
 pub use targets::{Aimed, Condemned};

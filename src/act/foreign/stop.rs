@@ -107,6 +107,7 @@ impl Stopping {
             }
         };
         self.empty_looks = 0;
+        self.condemned.told = true;
         let kill_at = *self.kill_at.get_or_insert(now + self.grace);
         let sent = if now >= kill_at {
             kill(&targets, never)

@@ -10,6 +10,10 @@ pub struct Condemned {
     pub root: ProcId,
     /// All that belonged to it whenever it was looked at.
     pub members: BTreeSet<ProcId>,
+    /// Why it is to go.
+    pub cause: ForeignCause,
+    /// Whether it was signalled: what it does since then is no sign that it has something to do.
+    pub told: bool,
 }
 
 /// What a fresh look says of a condemned tree.
@@ -28,7 +32,8 @@ pub enum Aimed {
 impl Condemned {
     /// A tree whose verdict is `Reap`.
     pub fn of(tree: &ForeignTree) -> Condemned {
-        Condemned { root: tree.root, members: tree.processes.iter().copied().chain([tree.root]).collect() }
+        let members = tree.processes.iter().copied().chain([tree.root]).collect();
+        Condemned { root: tree.root, members, cause: tree.cause, told: false }
     }
 
     /// Whom the next signal is for, by a look that began after the last one was sent. Who is found now belongs to it from
@@ -44,6 +49,7 @@ impl Condemned {
         };
         if let Some(tree) = trees.iter().find(|tree| tree.root == self.root) {
             match tree.verdict {
+                ForeignVerdict::Keep if self.told && self.is_busy_orphan(tree) => {}
                 ForeignVerdict::Keep => return Aimed::Spared(tree.evidence.clone()),
                 ForeignVerdict::Unknown => return Aimed::Unknown(tree.evidence.clone()),
                 ForeignVerdict::Reap => self.members.extend(&tree.processes),
@@ -59,6 +65,11 @@ impl Condemned {
         descend(processes, &mut left, &wanted);
         self.members.extend(&left);
         if left.is_empty() { Aimed::Gone } else { Aimed::At(parents_first(processes, &left)) }
+    }
+
+    /// Whether it is kept only because it does something: an orphan that was told to end does.
+    fn is_busy_orphan(&self, tree: &ForeignTree) -> bool {
+        self.cause == ForeignCause::Orphaned && tree.cause == ForeignCause::Orphaned
     }
 
     /// The members of other trees that somebody needs, or may need.
@@ -286,6 +297,22 @@ mod tests {
             let mut condemned = Condemned::of(&leaked(&[10]));
             let trees = [leaked(&[10]), tree(&[12, 13], verdict, cause)];
             assert_eq!(condemned.aim(&census(rows), &trees), expected, "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn an_orphan_that_is_busy_since_it_was_told_to_end_is_aimed_at_again() {
+        let busy = tree(&[10], ForeignVerdict::Keep, ForeignCause::Orphaned);
+        let rows: &[Row] = &[(10, 1, 10)];
+        let spared = Aimed::Spared("because".into());
+        for (cause, told, expected) in [
+            (ForeignCause::Orphaned, false, spared.clone()),
+            (ForeignCause::Orphaned, true, at(&[10])),
+            (ForeignCause::OwnerTerminal, true, spared),
+        ] {
+            let mut condemned = Condemned::of(&tree(&[10], ForeignVerdict::Reap, cause));
+            condemned.told = told;
+            assert_eq!(condemned.aim(&census(rows), std::slice::from_ref(&busy)), expected, "{cause:?} {told}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod children;
+mod client;
 mod connector;
 mod ended;
 mod host;
@@ -21,6 +22,7 @@ pub use cgroup::{
     Cgroups, empty_cgroup, kill_cgroup, leave_cgroup, leave_other_instances, members_of_cgroup, remove_cgroup,
 };
 pub use children::{become_subreaper, peak_rss_of_children};
+pub use client::{has_client, processor_time};
 pub use connector::Connector;
 pub use ended::ended;
 pub use host::{HostTable, proportional_bytes};
