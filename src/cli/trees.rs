@@ -103,7 +103,7 @@ fn line(process: &HostProcess, depth: usize) -> String {
     let command = if process.argv.is_empty() { format!("[{}]", process.name) } else { process.argv.join(" ") };
     let memory = process.pss_bytes.map_or_else(|| format!("{}(rss)", bytes(process.rss_bytes)), bytes);
     let branch = if depth == 0 { String::new() } else { format!("{}└ ", "  ".repeat(depth - 1)) };
-    format!("  {:>7}  {memory:>8}  {branch}{}\n", process.id.pid.get(), one_line(&command))
+    format!("  {:>7}  {memory:>10}  {branch}{}\n", process.id.pid.get(), one_line(&command))
 }
 
 /// How many members of the tree are above this one.
@@ -142,14 +142,14 @@ pub fn json(tree: &ForeignTree, user: UserName<'_>) -> Value {
 /// What could come back, in a sentence.
 pub fn total(trees: &[ForeignTree]) -> String {
     let of = |verdict| trees.iter().filter(move |tree| tree.verdict == verdict);
-    let count = of(ForeignVerdict::Reap).count();
-    let unknown = of(ForeignVerdict::Unknown).count();
-    let unsure = if unknown == 0 { String::new() } else { format!("; of {} nobody can tell", trees_text(unknown)) };
-    if count == 0 {
-        return format!("{}, none to be reaped{unsure}", trees_text(trees.len()));
-    }
+    let (leaked, unknown) = (of(ForeignVerdict::Reap).count(), of(ForeignVerdict::Unknown).count());
     let amount = bytes(of(ForeignVerdict::Reap).map(memory).sum());
-    format!("{}, {count} to be reaped{unsure}: {amount} would come back", trees_text(trees.len()))
+    let reap = match leaked {
+        0 => "none to be reaped".to_owned(),
+        _ => format!("{leaked} to be reaped, {amount} would come back"),
+    };
+    let unsure = if unknown == 0 { String::new() } else { format!("; of {unknown} nobody can tell") };
+    format!("{}: {reap}{unsure}", trees_text(trees.len()))
 }
 
 /// `1 tree`, `3 trees`.
@@ -179,6 +179,7 @@ pub fn notes(look: &Look) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign::Terms;
     use crate::model::{BootId, Census, ForeignCause, LedgerBook, LedgerRead, LedgerType, StartTime};
 
     const NOW: Time = Time(1_767_225_600_000);
@@ -249,12 +250,14 @@ mod tests {
             name: "a".into(),
             r#type: LedgerType::Files,
             path: "/a".into(),
+            aliases: std::collections::BTreeSet::new(),
+            user: Some(1000),
             as_of: NOW,
             book,
         };
         let partly = LedgerBook { unreadable: vec!["x.json: it is empty".into()], ..LedgerBook::default() };
         let ledgers = vec![read(Reading::Unknown("it is locked".into())), read(Reading::Known(partly))];
-        Look { census, ledgers, trees: vec![leaked, unknown], unseen: vec!["not all".into()] }
+        Look { census, ledgers, trees: vec![leaked, unknown], unseen: vec!["not all".into()], terms: Terms::default() }
     }
 
     fn user(uid: u32) -> String {
@@ -265,22 +268,54 @@ mod tests {
     fn a_table_says_whose_a_tree_is_and_what_is_to_become_of_it() {
         let look = look();
         let trees: Vec<_> = look.trees.iter().collect();
-        insta::assert_snapshot!(table(&trees, false, NOW, &user, false), @r"");
-        insta::assert_snapshot!(table(&trees, true, NOW, &user, false), @r"");
-        insta::assert_snapshot!(total(&look.trees), @r"");
-        insta::assert_snapshot!(total(&look.trees[1..]), @r"");
-        insta::assert_snapshot!(notes(&look).join("\n"), @r"");
+        insta::assert_snapshot!(table(&trees, false, NOW, &user, false), @r"
+        PID  KIND    AGE  USER  PROCS  MEMORY      OWNER                           VERDICT  EVIDENCE
+        10   claude  3m   ann   3      412MB       job-1:failed,job-2:completed+1  Reap     its jobs have ended
+        30   claude  3m   ann   1      900MB(rss)  -                               Unknown  its jobs have ended
+        ");
+        let wide: Vec<_> = row(trees[0], true, NOW, &user).iter().map(|cell| cell.text().to_owned()).collect();
+        assert_eq!(wide[9..], ["OwnerTerminal", "/p/.stepwise/stepwise.db", "npm exec claude-agent-acp"]);
+        assert_eq!(wide.len(), heads(true).len());
+    }
+
+    #[test]
+    fn a_sentence_says_what_could_come_back_and_a_line_what_was_not_seen() {
+        let look = look();
+        assert_eq!(total(&look.trees), "2 trees: 1 to be reaped, 412MB would come back; of 1 nobody can tell");
+        assert_eq!(total(&look.trees[1..]), "1 tree: none to be reaped; of 1 nobody can tell");
+        insta::assert_snapshot!(notes(&look).join("\n"), @r"
+        note: ledger a: it is locked; its trees are kept
+        note: ledger a: x.json: it is empty
+        note: not all
+        note: 2 trees belong to other users: run it as root to judge them
+        ");
     }
 
     #[test]
     fn a_forest_has_a_line_for_each_process_below_the_one_that_started_it() {
         let look = look();
         let trees: Vec<_> = look.trees.iter().collect();
-        insta::assert_snapshot!(forest(&trees, &look, &user, false), @r"");
+        insta::assert_snapshot!(forest(&trees, &look, &user, false), @r"
+        claude, ann, 412MB: Reap, its jobs have ended
+               10       1.0MB  npm exec claude-agent-acp
+               11       1.0MB  └ node x[2J
+               12       1.0MB    └ [thread]
+        claude, ann, 900MB(rss): Unknown, its jobs have ended
+               30  3.0MB(rss)  claude
+        ");
     }
 
     #[test]
     fn a_tree_as_json_has_the_names_that_were_promised() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&json(&look().trees[0], &user)).unwrap(), @r"");
+        let mut leaked = look().trees.remove(0);
+        leaked.owners.truncate(1);
+        let expected = json!({
+            "pid": 10, "class": "claude", "command": "npm exec claude-agent-acp", "user": "ann",
+            "startTime": "2025-12-31T23:56:40.000Z", "pids": [10, 11, 12], "rssBytes": 900_000_000,
+            "pssBytes": 412_000_000,
+            "owners": [{"ledger": "/p/.stepwise/stepwise.db", "job": "job-1", "state": "failed"}],
+            "verdict": "Reap", "cause": "OwnerTerminal", "evidence": "its jobs\nhave ended",
+        });
+        assert_eq!(json(&leaked, &user), expected);
     }
 }
