@@ -1,0 +1,4 @@
+//! x
+mod argv;
+mod catalogue;
+pub use catalogue::Catalogue;
