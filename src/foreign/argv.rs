@@ -152,9 +152,11 @@ fn read(mut words: Vec<Cow<'_, str>>, layers: usize) -> Option<Program<'_>> {
     }
     match interpreter(&name) {
         Some(Interpreter::Shell) => {
-            let at = words.iter().skip(1).take_while(|word| word.starts_with(['-', '+'])).position(|flag| {
-                !flag.starts_with("--") && flag.starts_with('-') && flag.ends_with('c')
-            });
+            let at = words
+                .iter()
+                .skip(1)
+                .take_while(|word| word.starts_with(['-', '+']))
+                .position(|flag| !flag.starts_with("--") && flag.starts_with('-') && flag.ends_with('c'));
             match at {
                 Some(at) => {
                     let rest = words.split_off((at + 3).min(words.len()));
@@ -195,7 +197,8 @@ fn read(mut words: Vec<Cow<'_, str>>, layers: usize) -> Option<Program<'_>> {
             inner(words)
         }
         Some(Interpreter::Python) => {
-            if let Some(at) = words.iter().skip(1).take_while(|word| word.starts_with('-')).position(|word| word == "-m")
+            if let Some(at) =
+                words.iter().skip(1).take_while(|word| word.starts_with('-')).position(|word| word == "-m")
             {
                 let arguments = words.split_off((at + 3).min(words.len()));
                 let module = words.get(at + 2)?.clone();
@@ -262,12 +265,10 @@ fn package_run<'a>(mut words: Vec<Cow<'a, str>>, at: usize, name: &str, layers: 
     let end = past_flags(&words, at, with_value);
     let flags: Vec<Cow<'a, str>> = words.get(at..end.min(words.len()))?.to_vec();
     let named: &[&str] = if node { &["-p", "--package"] } else { &["--from", "--spec"] };
-    let packages: Vec<Cow<'a, str>> = named
-        .iter()
-        .flat_map(|flag| values(&flags, flag))
-        .map(|spec| Cow::Owned(package(spec).to_owned()))
-        .collect();
-    let called = if node { ["-c", "--call"].iter().find_map(|flag| values(&flags, flag).first().copied()) } else { None };
+    let packages: Vec<Cow<'a, str>> =
+        named.iter().flat_map(|flag| values(&flags, flag)).map(|spec| Cow::Owned(package(spec).to_owned())).collect();
+    let called =
+        if node { ["-c", "--call"].iter().find_map(|flag| values(&flags, flag).first().copied()) } else { None };
     if let Some(line) = called {
         let command = shell_command(line)?.into_iter().map(Cow::Owned).collect();
         return read(command, layers).map(|program| Program { is_wrapper: true, ..program });
@@ -343,7 +344,8 @@ fn shell_command(line: &str) -> Option<Vec<String>> {
     commands.retain(|command| !command.is_empty());
     let last = commands.pop()?;
     let prelude = |command: &Vec<String>| {
-        matches!(command[0].as_str(), "cd" | "export" | "set" | "umask" | "ulimit") || command.iter().all(|w| w.contains('='))
+        matches!(command[0].as_str(), "cd" | "export" | "set" | "umask" | "ulimit")
+            || command.iter().all(|w| w.contains('='))
     };
     if !commands.iter().all(prelude) {
         return None;
@@ -353,9 +355,8 @@ fn shell_command(line: &str) -> Option<Vec<String>> {
 }
 
 fn is_assignment(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
+    word.split_once('=')
+        .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
 }
 
 /// The same part of a borrowed word, or of an owned one.

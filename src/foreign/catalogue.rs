@@ -137,9 +137,10 @@ impl Signature {
 /// A flag anywhere; a word as the sub-command, which only flags and their values may precede.
 fn has_argument(program: &Program<'_>, wanted: &str) -> bool {
     if wanted.starts_with('-') {
-        return program.arguments.iter().any(|word| {
-            word.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        });
+        return program
+            .arguments
+            .iter()
+            .any(|word| word.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')));
     }
     let mut after_flag = false;
     for word in &program.arguments {
@@ -176,7 +177,11 @@ mod tests {
         assert!(signatures.len() > 20);
         for signature in &signatures {
             assert!(!signature.class.is_empty());
-            assert!(!(signature.programs.is_empty() && signature.packages.is_empty()), "{} has no name", signature.class);
+            assert!(
+                !(signature.programs.is_empty() && signature.packages.is_empty()),
+                "{} has no name",
+                signature.class
+            );
         }
     }
 }
