@@ -9,6 +9,7 @@
 //! | 2 | [`manifest`] | text → objects, with positions; pure |
 //! | 2 | [`flow`] | the flow language and the job state machine; pure |
 //! | 2 | [`plan`] | the diff of what should be and what is; pure |
+//! | 2 | [`foreign`] | what others started: agents, their trees, whose they are, and what becomes of them; pure |
 //! | 3 | [`os`] | the only home of `unsafe` and of what differs by system |
 //! | 4 | [`store`] | objects and events in SQLite; one writer |
 //! | 4 | [`observe`] | the eyes: one look at the host |

@@ -91,6 +91,11 @@ pub struct LedgerRead {
     pub r#type: LedgerType,
     /// The file or directory, absolute, links resolved.
     pub path: String,
+    /// What else it is called: the paths by which it was asked for, before links were resolved. The environment of a process
+    /// names its store so.
+    pub aliases: BTreeSet<String>,
+    /// Who owns the file or directory, and so could write it. None: not known; then nothing is ended on what it says.
+    pub user: Option<u32>,
     /// When the reading began.
     pub as_of: Time,
     /// What it said. `Unknown`: locked, half-written, newer than known, damaged, gone, refused, or too slow; in words.
