@@ -13,6 +13,7 @@
 //! | 3 | [`os`] | the only home of `unsafe` and of what differs by system |
 //! | 4 | [`store`] | objects and events in SQLite; one writer |
 //! | 4 | [`observe`] | the eyes: one look at the host |
+//! | 4 | [`ledger`] | other programs' job stores, read as desired state; it disturbs no writer |
 //! | 4 | [`shim`] | the small parent of one workload, and the files that it shares with the controller |
 //! | 5 | [`acp`] | the ACP client over a workload's stdio files |
 //! | 5 | [`web`] | the requests of `llm` steps and webhooks, each a workload |
@@ -27,8 +28,8 @@ pub mod cli;
 pub mod controller;
 pub mod flow;
 pub mod foreign;
-pub mod manifest;
 pub mod ledger;
+pub mod manifest;
 pub mod model;
 pub mod observe;
 pub mod os;

@@ -38,7 +38,8 @@ pub struct Options {
 /// `stepwise=/path`.
 fn ledger_of(text: &str) -> Result<(LedgerType, PathBuf), String> {
     let (name, path) = text.split_once('=').unwrap_or((text, ""));
-    let kind = ledger_type(name).ok_or_else(|| format!("`{name}` is not a type of ledger: stepwise, acpx, or files"))?;
+    let kind =
+        ledger_type(name).ok_or_else(|| format!("`{name}` is not a type of ledger: stepwise, acpx, or files"))?;
     if path.is_empty() {
         return Err(format!("`{text}` names no path; write {name}=PATH"));
     }
@@ -155,9 +156,8 @@ impl Settings {
     /// # Errors
     /// A pattern can not be understood.
     pub fn rules(&self, options: &Options) -> Result<Rules, Failure> {
-        let protect = RegexSet::new(self.policy.protect.iter().chain(&options.protect)).map_err(|error| {
-            Failure::usage(format!("a `protect` pattern can not be understood: {error}"))
-        })?;
+        let protect = RegexSet::new(self.policy.protect.iter().chain(&options.protect))
+            .map_err(|error| Failure::usage(format!("a `protect` pattern can not be understood: {error}")))?;
         Ok(Rules {
             min_age: options.min_age.unwrap_or(self.policy.min_age).0,
             orphans: self.policy.orphans.iter().chain(&options.orphans).cloned().collect(),

@@ -86,7 +86,8 @@ fn choose<'l>(look: &'l Look, pids: &[Pid]) -> Result<Vec<&'l ForeignTree>, Fail
     for pid in pids {
         let of = chosen.iter().find(|tree| has(tree, *pid));
         let tree = of.ok_or_else(|| {
-            Failure::not_found(format!("process {pid} is not in a tree of an agent")).help("`tenure scan` shows what there is")
+            Failure::not_found(format!("process {pid} is not in a tree of an agent"))
+                .help("`tenure scan` shows what there is")
         })?;
         if tree.verdict != ForeignVerdict::Reap {
             let why = format!("{} {} is kept: {}", tree.class, tree.root.pid, tree.evidence);
@@ -122,7 +123,10 @@ fn asked(question: &str, console: &mut Console) -> Result<bool, Failure> {
     console.flush()?;
     console.say(&format!("{question} y/N"));
     let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).map_err(|error| Failure::failed(format!("no answer could be read: {error}")))?;
+    stdin
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::failed(format!("no answer could be read: {error}")))?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 

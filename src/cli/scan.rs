@@ -97,7 +97,11 @@ fn show(args: &Args, look: &Look, console: &mut Console) -> Result<(), Failure> 
     if args.output == Format::Json {
         let list = list_of(sorted.iter().map(|tree| trees::json(tree, &user_name)).collect());
         // Of many, a line each.
-        return if args.watch { console.line(&list.to_string()) } else { console.print(&whole_as_text(&list, Whole::Json)?) };
+        return if args.watch {
+            console.line(&list.to_string())
+        } else {
+            console.print(&whole_as_text(&list, Whole::Json)?)
+        };
     }
     if args.tree {
         console.print(&trees::forest(&sorted, look, &user_name, console.colour))?;

@@ -1,6 +1,7 @@
 //! What we did not start: the processes of the host, what the ledgers of other programs say, and what follows for each tree.
 
 use crate::model::{BootId, Pid, ProcId, Reading, StartTime, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +60,7 @@ pub struct Census {
 }
 
 /// How another program keeps its jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LedgerType {
     /// Stepwise's SQLite file.

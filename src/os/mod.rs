@@ -39,7 +39,7 @@ pub use error::*;
 pub use let_go::{KEPT_FORMAT, Keeper, Kept, keepers, register_keeper};
 pub use lock::{LockError, LockWatch, StateLock};
 pub use mark::{MARK, RUN_DIR};
-pub use plain_file::{open_plain, read_plain};
+pub use plain_file::{open_plain, open_plain_itself, read_plain};
 pub use spawn::{adopt_fd, forget_stdio, ignore_requests_to_end, spawn_shim, spawn_workload};
 pub use state_dir::*;
 pub use system::*;

@@ -3,11 +3,16 @@
 use super::deserted::Deserted;
 use crate::foreign::{self, Catalogue, MARKS, Terms};
 use crate::ledger::{self, Readers, Source};
-use crate::model::{Census, Fields, ForeignTree, HostProcess, LedgerRead, Match, Pid, ProcId, Reading, Time};
+use crate::model::{
+    Census, Fields, ForeignTree, HostProcess, LedgerRead, LedgerType, Match, Pid, ProcId, Reading, Time,
+};
 use crate::observe::{Surveyor, weigh};
 use crate::os;
 use regex::RegexSet;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,7 +79,12 @@ impl Lookout {
         let unseen = self.surveyor.unseen().into_iter().collect();
         let question = foreign::question(&census, &self.catalogue);
         let sources = self.sources(&census, &question.pids);
-        let ledgers: Vec<_> = sources.iter().map(|source| self.readers.read(source, &question, now)).collect();
+        let mut ledgers = Vec::new();
+        for (source, aliases) in &sources {
+            let mut read = self.readers.read(source, &question, now);
+            read.aliases.extend(aliases.iter().cloned());
+            ledgers.push(read);
+        }
         let mut terms = terms(&census, rules);
         let mut trees = foreign::attribute(&census, &self.catalogue, &ledgers, &terms);
         let strays = foreign::strays(&census, &self.catalogue, &terms);
@@ -99,11 +109,9 @@ impl Lookout {
         look
     }
 
-    /// The ledgers that are to be read: those that were given, those that agents' environments name, and those that their users
-    /// have at the usual places. Each once.
-    fn sources(&self, census: &Census, of_trees: &BTreeSet<Pid>) -> Vec<Source> {
-        let mut seen = BTreeSet::new();
-        let mut sources = Vec::new();
+    /// The ledgers that are to be read, each once, with all names that it has: those that were given, those that agents'
+    /// environments name, and those that their users have at the usual places.
+    fn sources(&self, census: &Census, of_trees: &BTreeSet<Pid>) -> Vec<(Source, BTreeSet<String>)> {
         let named = foreign::stores(census, &self.catalogue).into_iter().map(|named| Source {
             name: named.path.clone(),
             r#type: named.r#type,
@@ -115,14 +123,25 @@ impl Lookout {
             let source = ledger::acpx_home(&home)?;
             Some(Source { user: Some(user), ..source })
         });
+        let mut found: BTreeMap<(LedgerType, PathBuf), (Source, BTreeSet<String>)> = BTreeMap::new();
         for source in self.ledgers.iter().cloned().chain(named).chain(usual) {
             // What can not be resolved is for the reader to say.
             let place = source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
-            if seen.insert((source.r#type, place)) {
-                sources.push(source);
+            let alias = source.path.display().to_string();
+            // Of several users whose processes name a store, the one whose it is.
+            let is_owner = fs::metadata(&place).is_ok_and(|meta| Some(meta.uid()) == source.user);
+            match found.entry((source.r#type, place)) {
+                Entry::Vacant(vacant) => drop(vacant.insert((source, [alias].into()))),
+                Entry::Occupied(mut known) => {
+                    let (first, aliases) = known.get_mut();
+                    aliases.insert(alias);
+                    if is_owner && first.user.is_some() {
+                        first.user = source.user;
+                    }
+                }
             }
         }
-        sources
+        found.into_values().collect()
     }
 }
 
@@ -148,9 +167,8 @@ fn homes(census: &Census, pids: &BTreeSet<Pid>) -> BTreeSet<(u32, PathBuf)> {
 }
 
 fn terms(census: &Census, rules: &Rules) -> Terms {
-    let protects = |process: &HostProcess| {
-        rules.protect.as_ref().is_some_and(|protect| protect.is_match(&process.argv.join(" ")))
-    };
+    let protects =
+        |process: &HostProcess| rules.protect.as_ref().is_some_and(|protect| protect.is_match(&process.argv.join(" ")));
     let all = census.processes.known().into_iter().flat_map(|all| all.values());
     Terms {
         min_age: rules.min_age,
