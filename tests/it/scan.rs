@@ -211,3 +211,66 @@ fn reaps_exactly_the_leaked_ones(host: &Host) {
     let again = host.tenure(&["reap", "--yes", pids[0]]);
     assert_eq!(again.status.code(), Some(3), "{}", String::from_utf8_lossy(&again.stderr));
 }
+
+#[test]
+fn an_orphan_is_reaped_only_if_its_class_is_listed_and_nobody_talks_to_it() {
+    let mut host = Host::new();
+    let (goose, opencode, fifo) = (host.path("bin/goose"), host.path("bin/opencode"), host.path("fifo"));
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let client = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let forgotten = host.start_orphan(&goose, "/dev/null");
+    let talks = host.start_orphan(&goose, &fifo);
+    let unlisted = host.start_orphan(&opencode, "/dev/null");
+    let verdicts = |more: &[&str]| {
+        let items = host.scan(more);
+        let of = |pid: i32| items.iter().find(|item| item["pid"] == pid).map(|item| item["verdict"].clone());
+        [&forgotten, &talks, &unlisted].map(|root| of(root.pid).unwrap_or_default())
+    };
+    assert_eq!(verdicts(&[]), ["Keep", "Keep", "Keep"]);
+    // A ledger of another test's that can not be read holds it back for as long.
+    wait_for("the forgotten one to be condemned", || {
+        let now = verdicts(&["--orphans", "goose"]);
+        (now == ["Reap", "Keep", "Keep"]).then_some(()).or_else(|| {
+            assert_eq!(now[1..], ["Keep", "Keep"].map(Value::from));
+            None
+        })
+    });
+    let unasked = host.tenure(&["reap", "--yes", &forgotten.pid.to_string()]);
+    assert_eq!(unasked.status.code(), Some(1), "{}", String::from_utf8_lossy(&unasked.stderr));
+    let reaped = host.tenure(&["reap", "--yes", "--orphans", "goose", &forgotten.pid.to_string()]);
+    assert!(reaped.status.success(), "{}", String::from_utf8_lossy(&reaped.stderr));
+    assert_eq!([&forgotten, &talks, &unlisted].map(|root| root.is_alive()), [false, true, true]);
+    drop(client);
+}
+
+#[test]
+fn a_scan_leaves_no_trace_and_says_what_it_could_not_read() {
+    let mut host = Host::new();
+    let adapter = host.path("node_modules/.bin/claude-agent-acp");
+    let stepwise = host.of_stepwise();
+    let root = host.start("of a running job", false, &["sh", &adapter], &stepwise, 3);
+    host.job("job-1", "running");
+    host.run("job-1", Some(&root), "s");
+    let before = host::listing(host.world.path());
+    let table = host.tenure(&["scan", "-o", "wide"]);
+    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.status.success() && text.starts_with("PID  ") && text.contains("job-1:running"), "{text}");
+    let forest = host.tenure(&["scan", "--tree"]);
+    let text = String::from_utf8_lossy(&forest.stdout).into_owned();
+    assert!(text.lines().any(|line| line.contains(&root.pid.to_string()) && line.ends_with(&root.command)), "{text}");
+    let nowhere = format!("stepwise={}", host.path("nowhere.db"));
+    let unread = host.tenure(&["scan", "--ledger", &nowhere]);
+    let notes = String::from_utf8_lossy(&unread.stderr).into_owned();
+    assert!(unread.status.success() && notes.contains("nowhere.db") && notes.contains("its trees are kept"), "{notes}");
+    assert_eq!(host::listing(host.world.path()), before);
+    assert!(!host.world.state().exists());
+    for (args, why) in [
+        (&["scan", "--ledger", "jira=/x"][..], "not a type of ledger"),
+        (&["scan", "--protect", "("], "`protect` pattern"),
+        (&["reap", "0"], "not a process id"),
+    ] {
+        let output = host.tenure(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && stderr.contains(why), "{args:?}: {stderr}");
+    }
+}

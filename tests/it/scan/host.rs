@@ -3,9 +3,10 @@
 use crate::support::procs::{self, Process};
 use crate::support::{World, wait_for};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// An adapter: starts its CLI, as npm's chain does, and waits for it.
@@ -129,6 +130,18 @@ impl Host {
         root
     }
 
+    /// Starts a tree whose parent ends at once: in the session that this one began, below whoever adopts it. `stdin`: what it
+    /// reads from.
+    pub fn start_orphan(&mut self, script: &str, stdin: &str) -> Process {
+        let line = format!("sh {script} acp <{stdin} >/dev/null 2>&1 & echo $!");
+        let output = self.command(&["sh", "-c", &line], &[]).stdout(Stdio::piped()).output().unwrap();
+        let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        wait_for("the orphan and its child", || {
+            let root = procs::process(pid).filter(|process| process.command == format!("sh {script} acp"))?;
+            (below(pid).len() == 2).then_some(root)
+        })
+    }
+
     /// A job of Stepwise's.
     pub fn job(&self, id: &str, status: &str) {
         self.store.execute("INSERT INTO jobs (id, status) VALUES (?1, ?2)", [id, status]).unwrap();
@@ -185,6 +198,20 @@ impl Host {
         assert_eq!(list["kind"], "List");
         list["items"].as_array().unwrap().clone()
     }
+}
+
+/// Every file and directory below this one, with its length.
+pub fn listing(dir: &Path) -> BTreeSet<(PathBuf, u64)> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            found.extend(listing(&entry.path()));
+        }
+        found.insert((entry.path(), meta.len()));
+    }
+    found
 }
 
 impl Drop for Host {
