@@ -7,7 +7,7 @@ use super::claims::{Claims, Entry, Link, Standing, TOLERANCE, span};
 use super::host::{Host, JOBS_DIRECTORY, SESSION, STORE, WORKLOAD};
 use super::trees::Tree;
 use crate::model::{
-    ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerRead, LedgerType, Pid, Reading, Time,
+    Claim, ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerRead, LedgerType, Pid, Reading, Time,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -153,9 +153,24 @@ impl Judge<'_> {
                 self.own(case, ledger, &claim.job);
                 case.until = case.until.max(claim.until);
             }
+            // A clock that was set makes a record look older than its process. Of a job that goes on, that is a doubt.
+            Standing::Stale(why) if !self.is_another(claim, at) && !self.has_ended(ledger, &claim.job) => {
+                case.doubts.insert(format!("{} {why}, but the job goes on", what()));
+            }
             Standing::Stale(why) => drop(case.stale.insert(format!("{} {why}", what()))),
             Standing::Doubt(why) => drop(case.doubts.insert(format!("{} {why}", what()))),
         }
+    }
+
+    /// Whether the identity says so, which no clock has a part in.
+    fn is_another(&self, claim: &Claim, at: usize) -> bool {
+        let own = (&self.host.census.boot_id, &self.host.all[at].id.start);
+        claim.start.as_ref().is_some_and(|(boot, start)| (boot, start) != own)
+    }
+
+    fn has_ended(&self, ledger: usize, job: &str) -> bool {
+        let book = self.claims.ledgers[ledger].book.known();
+        book.is_some_and(|book| matches!(book.jobs.get(job), None | Some(JobLife::Terminal(_))))
     }
 
     /// A job is an owner, if its ledger can be relied on.
