@@ -7,7 +7,8 @@ use super::claims::{Claims, Entry, Link, Standing, TOLERANCE, span};
 use super::host::{Host, JOBS_DIRECTORY, SESSION, STORE, WORKLOAD};
 use super::trees::Tree;
 use crate::model::{
-    Claim, ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerRead, LedgerType, Pid, Reading, Time,
+    ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerBook, LedgerRead, LedgerType, Pid, Reading,
+    Time,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -153,8 +154,9 @@ impl Judge<'_> {
                 self.own(case, ledger, &claim.job);
                 case.until = case.until.max(claim.until);
             }
-            // A clock that was set makes a record look older than its process. Of a job that goes on, that is a doubt.
-            Standing::Stale(why) if !self.is_another(claim, at) && !self.has_ended(ledger, &claim.job) => {
+            // A clock that was set makes a record look older than its process. While the job goes on, that is a doubt: of
+            // Stepwise's records, as only there the arguments may then name another job.
+            Standing::Stale(why) if self.may_be_the_clock(entry) => {
                 case.doubts.insert(format!("{} {why}, but the job goes on", what()));
             }
             Standing::Stale(why) => drop(case.stale.insert(format!("{} {why}", what()))),
@@ -162,15 +164,10 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the identity says so, which no clock has a part in.
-    fn is_another(&self, claim: &Claim, at: usize) -> bool {
-        let own = (&self.host.census.boot_id, &self.host.all[at].id.start);
-        claim.start.as_ref().is_some_and(|(boot, start)| (boot, start) != own)
-    }
-
-    fn has_ended(&self, ledger: usize, job: &str) -> bool {
-        let book = self.claims.ledgers[ledger].book.known();
-        book.is_some_and(|book| matches!(book.jobs.get(job), None | Some(JobLife::Terminal(_))))
+    fn may_be_the_clock(&self, (ledger, claim): Entry<'_>) -> bool {
+        let ledger = self.claims.ledgers[ledger];
+        let has_ended = |book: &LedgerBook| matches!(book.jobs.get(&claim.job), None | Some(JobLife::Terminal(_)));
+        ledger.r#type == LedgerType::Stepwise && claim.start.is_none() && !ledger.book.known().is_some_and(has_ended)
     }
 
     /// A job is an owner, if its ledger can be relied on.
@@ -365,6 +362,7 @@ impl Judge<'_> {
             let of_this = case.owners.iter().filter(|owner| owner.ledger == at && which(&owner.life));
             let jobs: Vec<String> = of_this
                 .map(|owner| match &owner.life {
+                    Life::Active(word) | Life::Terminal(word) if word.contains(' ') => format!("{}: {word}", owner.job),
                     Life::Active(word) | Life::Terminal(word) => format!("{} is {word}", owner.job),
                     Life::Missing => format!("{} is missing", owner.job),
                     Life::Unknown(_) => format!("{} is not known", owner.job),
