@@ -174,7 +174,16 @@ impl Fields {
 impl Default for Fields {
     fn default() -> Self {
         let terminal = [
-            "succeeded", "completed", "complete", "done", "failed", "cancelled", "canceled", "aborted", "archived", "closed",
+            "succeeded",
+            "completed",
+            "complete",
+            "done",
+            "failed",
+            "cancelled",
+            "canceled",
+            "aborted",
+            "archived",
+            "closed",
         ];
         Fields {
             id: "id".into(),
