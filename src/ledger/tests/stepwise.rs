@@ -85,7 +85,7 @@ fn a_claim_says_what_its_run_says() {
         ..Question::default()
     };
     let book = known(read(&stepwise(&store), &question));
-    assert_eq!(book.claims, [claim.clone()]);
+    assert_eq!(book.claims, std::slice::from_ref(claim));
     assert_eq!(book.jobs.keys().collect::<Vec<_>>(), ["job-25ec1be1", "job-b7e898f8"]);
 }
 
