@@ -9,9 +9,11 @@
 //! | 2 | [`manifest`] | text → objects, with positions; pure |
 //! | 2 | [`flow`] | the flow language and the job state machine; pure |
 //! | 2 | [`plan`] | the diff of what should be and what is; pure |
+//! | 2 | [`foreign`] | what others started: agents, their trees, whose they are, and what becomes of them; pure |
 //! | 3 | [`os`] | the only home of `unsafe` and of what differs by system |
 //! | 4 | [`store`] | objects and events in SQLite; one writer |
 //! | 4 | [`observe`] | the eyes: one look at the host |
+//! | 4 | [`ledger`] | other programs' job stores, read as desired state; it disturbs no writer |
 //! | 4 | [`shim`] | the small parent of one workload, and the files that it shares with the controller |
 //! | 5 | [`acp`] | the ACP client over a workload's stdio files |
 //! | 5 | [`web`] | the requests of `llm` steps and webhooks, each a workload |
@@ -25,6 +27,8 @@ pub mod act;
 pub mod cli;
 pub mod controller;
 pub mod flow;
+pub mod foreign;
+pub mod ledger;
 pub mod manifest;
 pub mod model;
 pub mod observe;

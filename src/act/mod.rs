@@ -6,6 +6,7 @@
 
 mod carry;
 mod edge;
+pub mod foreign;
 mod host;
 mod record;
 

@@ -18,16 +18,19 @@ mod fulfill;
 mod get;
 mod llm_request;
 mod logs;
+mod lookout;
 mod names;
 mod notify;
 mod pause;
 mod place;
 mod plan;
+mod reap;
 mod requires;
 mod resume;
 mod retry;
 mod rows;
 mod run;
+mod scan;
 mod schema;
 mod source;
 mod start;
@@ -37,6 +40,7 @@ mod table;
 mod tests;
 mod text;
 mod transcript;
+mod trees;
 mod validate;
 mod wait;
 
@@ -61,6 +65,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Args),
+    Scan(scan::Args),
+    Reap(reap::Args),
     Apply(apply::Args),
     Get(get::Args),
     Describe(describe::Args),
@@ -134,6 +140,8 @@ async fn execute(cli: Cli, console: &mut Console) -> Exit {
 async fn dispatch(cli: Cli, console: &mut Console) -> Done {
     // These need neither a controller nor its state directory.
     let (verb, flag) = match cli.verb {
+        Verb::Scan(args) => return scan::main(args, cli.state.as_deref(), console).await,
+        Verb::Reap(args) => return reap::main(args, cli.state.as_deref(), console).await,
         Verb::Validate(args) => return validate::main(args, console),
         Verb::Schema(args) => return schema::main(&args, console),
         Verb::Eval(args) => return eval::main(args, console),
@@ -160,6 +168,8 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Done {
         Verb::Logs(args) => logs::main(args, &state, console).await,
         Verb::Plan(args) => plan::main(args, &state, console).await,
         Verb::Status(args) => status::main(args, &state, console).await,
+        Verb::Scan(args) => scan::main(args, Some(state.root()), console).await,
+        Verb::Reap(args) => reap::main(args, Some(state.root()), console).await,
         Verb::Validate(args) => validate::main(args, console),
         Verb::Schema(args) => schema::main(&args, console),
         Verb::Eval(args) => eval::main(args, console),

@@ -1,6 +1,6 @@
 //! What else people write: agent classes, machine classes, ledgers, and the policy.
 
-use crate::model::{EnvValue, Span};
+use crate::model::{EnvValue, LedgerType, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -120,14 +120,83 @@ pub struct MachineClassSpec {
     pub backend: String,
 }
 
-/// A job store that another program keeps.
+/// A job store that another program keeps: read as desired state, never written.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LedgerSpec {
-    /// `stepwise`, `acpx`, or `files`.
-    pub r#type: String,
-    /// Where it is.
+    /// How it is kept: `stepwise`, `acpx`, or `files`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<LedgerType>,
+    /// Where it is, absolute. `stepwise`: the file `stepwise.db`; `acpx`: the directory that is `~/.acpx` elsewhere;
+    /// `files`: the directory that holds a JSON or YAML file for each job.
     pub path: String,
+    /// The name, or the number in quotes, of the user whose file it may be beside our own. It then speaks for processes of
+    /// this user only. A controller that is root reads no ledger that anybody else could write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Of `files`: where in a job's file things are, and what they mean.
+    #[serde(skip_serializing_if = "Fields::is_default")]
+    pub fields: Fields,
+}
+
+/// Where things are in the file of a job, and what they mean. A name with dots goes inside: `status.phase` is `phase` in the
+/// mapping `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Fields {
+    /// The job's id. A file without one is about the job that it is named after.
+    pub id: String,
+    /// The job's state: a word, a number, or a boolean. A job without one is kept.
+    pub state: String,
+    /// The states of a job that has ended and does not need its processes any more; capitals do not matter. Every other word
+    /// means that it goes on.
+    pub terminal: Vec<String>,
+    /// The process at the root of the job's tree.
+    pub pid: String,
+    /// Its process group.
+    pub pgid: String,
+    /// The agent's session.
+    pub session: String,
+    /// When the process started: ISO 8601 (UTC where it names no offset), or seconds or milliseconds since 1970.
+    pub start_time: String,
+    /// When the job's use of the process ended, likewise.
+    pub end_time: String,
+    /// The command that was started, as one text.
+    pub command: String,
+}
+
+impl Fields {
+    fn is_default(&self) -> bool {
+        *self == Fields::default()
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        let terminal = [
+            "succeeded",
+            "completed",
+            "complete",
+            "done",
+            "failed",
+            "cancelled",
+            "canceled",
+            "aborted",
+            "archived",
+            "closed",
+        ];
+        Fields {
+            id: "id".into(),
+            state: "state".into(),
+            terminal: terminal.map(String::from).to_vec(),
+            pid: "pid".into(),
+            pgid: "pgid".into(),
+            session: "session".into(),
+            start_time: "startTime".into(),
+            end_time: "endTime".into(),
+            command: "command".into(),
+        }
+    }
 }
 
 /// What is allowed on this host. One per instance, named `default`.

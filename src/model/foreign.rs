@@ -1,6 +1,7 @@
 //! What we did not start: the processes of the host, what the ledgers of other programs say, and what follows for each tree.
 
 use crate::model::{BootId, Pid, ProcId, Reading, StartTime, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +60,7 @@ pub struct Census {
 }
 
 /// How another program keeps its jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LedgerType {
     /// Stepwise's SQLite file.
@@ -91,6 +92,11 @@ pub struct LedgerRead {
     pub r#type: LedgerType,
     /// The file or directory, absolute, links resolved.
     pub path: String,
+    /// What else it is called: the paths by which it was asked for, before links were resolved. The environment of a process
+    /// names its store so.
+    pub aliases: BTreeSet<String>,
+    /// Who owns the file or directory, and so could write it. None: not known; then nothing is ended on what it says.
+    pub user: Option<u32>,
     /// When the reading began.
     pub as_of: Time,
     /// What it said. `Unknown`: locked, half-written, newer than known, damaged, gone, refused, or too slow; in words.

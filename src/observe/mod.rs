@@ -19,11 +19,14 @@
 //! - Files that prove an end are read *after* the processes. The shim writes `exit.json` before it leaves, so who sees no
 //!   shim sees its `exit.json`.
 
+mod census;
 mod files;
 mod marks;
 
 #[cfg(test)]
 mod tests;
+
+pub use census::{Surveyor, weigh};
 
 use crate::model::{
     BootId, Breadth, InstanceId, LetGo, LetGoWhy, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload,

@@ -12,6 +12,7 @@ mod mark;
 mod plain_file;
 mod spawn;
 mod state_dir;
+mod users;
 mod values;
 
 #[cfg(any(not(target_os = "linux"), test))]
@@ -38,10 +39,11 @@ pub use error::*;
 pub use let_go::{KEPT_FORMAT, Keeper, Kept, keepers, register_keeper};
 pub use lock::{LockError, LockWatch, StateLock};
 pub use mark::{MARK, RUN_DIR};
-pub use plain_file::{open_plain, read_plain};
+pub use plain_file::{open_plain, open_plain_itself, read_plain};
 pub use spawn::{adopt_fd, forget_stdio, forget_stdout, ignore_requests_to_end, spawn_shim, spawn_workload};
 pub use state_dir::*;
 pub use system::*;
+pub use users::{home_of, user_name};
 pub use values::*;
 
 /// Whether a text can be the name of a directory of ours (an instance id, a workload's uid), and never a path of its own.

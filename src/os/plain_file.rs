@@ -11,7 +11,19 @@ use std::path::Path;
 /// # Errors
 /// The system's, or of the kind `InvalidData`: something else is in its place.
 pub fn open_plain(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    open_with(path, 0)
+}
+
+/// The same, and nothing that a symbolic link stands for: whoever may make one chooses what is read.
+///
+/// # Errors
+/// As [`open_plain`].
+pub fn open_plain_itself(path: &Path) -> io::Result<File> {
+    open_with(path, nix::libc::O_NOFOLLOW)
+}
+
+fn open_with(path: &Path, flags: i32) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | flags).open(path)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -53,6 +65,10 @@ mod tests {
             assert_eq!(read_plain(&at(name), 4).unwrap_err().kind(), io::ErrorKind::InvalidData, "{name}");
         }
         assert!(read_plain(&at("socket"), 4).is_err());
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert_eq!(read_plain(&at("link"), 4).unwrap(), b"four");
+        assert!(open_plain_itself(&at("link")).is_err());
+        assert!(open_plain_itself(&at("file")).is_ok());
         assert_eq!(read_plain(&at("nothing"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -19,5 +19,6 @@ mod never;
 #[path = "../support/pump.rs"]
 mod pump;
 mod reaping;
+mod scan;
 mod subjobs;
 mod support;

@@ -2,8 +2,10 @@
 
 mod cgroup;
 mod children;
+mod client;
 mod connector;
 mod ended;
+mod host;
 mod limits;
 mod listing;
 pub(super) mod lock;
@@ -20,8 +22,10 @@ pub use cgroup::{
     Cgroups, empty_cgroup, kill_cgroup, leave_cgroup, leave_other_instances, members_of_cgroup, remove_cgroup,
 };
 pub use children::{become_subreaper, peak_rss_of_children};
+pub use client::{has_client, processor_time};
 pub use connector::Connector;
 pub use ended::ended;
+pub use host::{HostTable, proportional_bytes};
 pub(in crate::os) use limits::give_back_open_files;
 pub use limits::raise_open_files;
 pub use members::CgroupMembers;

@@ -4,14 +4,11 @@ use super::process::is_gone;
 use super::stat::Stat;
 use crate::model::Pid;
 use crate::os::OsError;
-use rustix::fs::{CWD, Dir, Mode, OFlags, fstat, open, openat};
+use rustix::fs::{CWD, Dir, Mode, OFlags, fstat, open, openat, readlinkat};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-
-/// More of a command line than this is not kept.
-const MAX_COMMAND: usize = 4096;
 
 /// What a file of `/proc/PID` gave.
 pub(super) enum Found<T> {
@@ -53,16 +50,31 @@ impl Home {
         })
     }
 
-    /// The command line, up to a limit. One that is hidden is empty.
-    pub(super) fn command_line(&self) -> Result<Found<Vec<u8>>, OsError> {
+    /// The command line, up to this many bytes. One that is hidden is empty.
+    pub(super) fn command_line(&self, most: usize) -> Result<Found<Vec<u8>>, OsError> {
         Ok(match self.file("cmdline")? {
             Found::There(mut bytes) => {
-                bytes.truncate(MAX_COMMAND);
+                bytes.truncate(most);
                 Found::There(bytes)
             }
             Found::Gone => Found::Gone,
             Found::Hidden => Found::There(Vec::new()),
         })
+    }
+
+    /// The real user; none: it has ended.
+    pub(super) fn user(&self) -> Result<Option<u32>, OsError> {
+        Ok(match self.file("status")? {
+            Found::There(text) => status_number(&text, "Uid:"),
+            Found::Gone | Found::Hidden => None,
+        })
+    }
+
+    /// The path of the executable; none: there is none, or it is not for us to see.
+    pub(super) fn executable(&self) -> Option<String> {
+        let path = readlinkat(&self.fd, "exe", Vec::new()).ok()?.into_string().ok()?;
+        // An upgrade replaces the file under those that run.
+        Some(path.strip_suffix(" (deleted)").map(str::to_owned).unwrap_or(path))
     }
 
     pub(super) fn environment(&self) -> Result<Found<Vec<u8>>, OsError> {

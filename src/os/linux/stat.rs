@@ -10,6 +10,13 @@ pub(super) struct Stat {
     pub(super) comm: String,
     pub(super) state: char,
     pub(super) parent: Option<Pid>,
+    /// None: it is one of another pid namespace.
+    pub(super) group: Option<Pid>,
+    pub(super) session: Option<Pid>,
+    /// Whether it has a controlling terminal.
+    pub(super) has_terminal: bool,
+    /// Processor time of it and of its threads, in clock ticks.
+    pub(super) ticks: u64,
     /// The kernel's flags of the process.
     pub(super) flags: u64,
     pub(super) start: StartTime,
@@ -43,6 +50,11 @@ impl Stat {
             comm,
             state,
             parent: fields.get(1)?.parse().ok().and_then(Pid::new),
+            group: fields.get(2)?.parse().ok().and_then(Pid::new),
+            session: fields.get(3)?.parse().ok().and_then(Pid::new),
+            // A device number, which may be printed as a negative one; 0: none.
+            has_terminal: *fields.get(4)? != "0",
+            ticks: number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0)),
             flags: number(9).unwrap_or(0),
             start: StartTime(number(22)?),
             virtual_bytes: number(23)?,
@@ -56,7 +68,7 @@ impl Stat {
 mod tests {
     use super::*;
 
-    const TAIL: &str = "1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 THREADS 0 4711 8192000 250 18446744073709551615 1 2 9 0 0 \
+    const TAIL: &str = "1 77 76 0 -1 4194560 1 0 0 0 4 3 0 0 20 0 THREADS 0 4711 8192000 250 18446744073709551615 1 2 9 0 0 \
                         0 0 0 0 0 0 0 17 2 0 0 0 0 0 0 0 0 11 12 13 14 0\n";
 
     fn line(comm: &str, state: char, threads: u32) -> Vec<u8> {
@@ -69,11 +81,21 @@ mod tests {
             let stat = Stat::parse(&line(comm, 'S', 1)).unwrap_or_else(|| panic!("{comm:?} is not parsed"));
             assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (77, comm, 'S'));
             assert_eq!((stat.parent, stat.start), (Pid::new(1), StartTime(4711)));
+            assert_eq!((stat.group, stat.session, stat.has_terminal), (Pid::new(77), Pid::new(76), false));
             assert_eq!((stat.virtual_bytes, stat.rss_pages), (8_192_000, 250));
-            assert_eq!((stat.flags, stat.layout), (4_194_560, [9, 11, 12, 13, 14]));
+            assert_eq!((stat.flags, stat.layout, stat.ticks), (4_194_560, [9, 11, 12, 13, 14], 7));
         }
         let not_utf8 = Stat::parse(&[b"77 (", &b"\xff) \xfe"[..], b") S ", TAIL.as_bytes()].concat()).unwrap();
         assert_eq!((not_utf8.comm.as_str(), not_utf8.start), ("\u{fffd}) \u{fffd}", StartTime(4711)));
+    }
+
+    #[test]
+    fn a_controlling_terminal_is_a_number_of_any_sign() {
+        for (number, has) in [("0", false), ("34816", true), ("-2013200384", true)] {
+            let tail = TAIL.replace("THREADS", "1").replacen(" 0 -1 ", &format!(" {number} -1 "), 1);
+            let stat = Stat::parse(format!("77 (x) S {tail}").as_bytes()).unwrap();
+            assert_eq!(stat.has_terminal, has, "{number}");
+        }
     }
 
     #[test]

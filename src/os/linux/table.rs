@@ -33,6 +33,9 @@ use std::time::Duration;
 /// A process this young may still exec.
 const YOUNG: Duration = Duration::from_secs(3);
 
+/// More of a command line than this is not kept.
+const MAX_COMMAND: usize = 4096;
+
 /// A process, as it was last read.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -393,7 +396,7 @@ impl ProcessTable {
     }
 }
 
-fn since_boot() -> Duration {
+pub(super) fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
@@ -445,7 +448,7 @@ fn read(home: &Home, pid: Pid, inode: u64, old: Option<&Process>, asked: bool) -
         let cmdline = match old_kept {
             Some(kept) if ending => kept.cmdline.clone(),
             _ if ending => Vec::new(),
-            _ => match home.command_line()? {
+            _ => match home.command_line(MAX_COMMAND)? {
                 Found::There(bytes) => bytes,
                 Found::Gone => return Ok(Found::Gone),
                 Found::Hidden => Vec::new(),

@@ -9,6 +9,9 @@ use nix::libc::{self, c_int};
 use std::io;
 use std::ptr;
 
+/// `P_CONTROLT` of `sys/proc.h`: it has a controlling terminal.
+const CONTROLLED: libc::c_long = 0x2;
+
 /// What [`boot_id`] reads.
 pub(super) const BOOT_ID: &str = "kern.boottime";
 
@@ -42,6 +45,19 @@ pub(super) fn one(pid: Pid) -> io::Result<Option<Row>> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// When a process started, by the clock of now, in milliseconds since 1970.
+pub(super) fn started_at(start: StartTime) -> i64 {
+    let since_boot = i64::try_from(start.0).unwrap_or(i64::MAX);
+    boot_time_us().unwrap_or(0).saturating_add(since_boot) / 1000
+}
+
+/// The path of a process's executable; none: it is not to be had.
+pub(super) fn executable(pid: Pid) -> Option<String> {
+    let path = call::read(&[libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_PATHNAME, pid.get()]).ok()?;
+    let path = String::from_utf8(path).ok()?;
+    Some(path.trim_end_matches('\0').to_owned()).filter(|path| !path.is_empty())
 }
 
 /// The parent of a process.
@@ -85,6 +101,9 @@ fn row(info: &libc::kinfo_proc, boot: i64) -> Option<Row> {
     Some(Row {
         id: ProcId { pid: Pid::new(info.ki_pid)?, start: StartTime(start) },
         parent: Pid::new(info.ki_ppid),
+        group: Pid::new(info.ki_pgid),
+        session: Pid::new(info.ki_sid),
+        has_terminal: info.ki_flag & CONTROLLED != 0,
         user: info.ki_ruid,
         is_system: info.ki_flag & KERNEL != 0,
         state: match info.ki_stat {

@@ -82,6 +82,11 @@ pub(super) fn one(pid: Pid) -> io::Result<Option<Row>> {
     Ok(Some(Row {
         id: ProcId { pid, start: StartTime(start) },
         parent: i32::try_from(info.pbi_ppid).ok().and_then(Pid::new),
+        group: i32::try_from(info.pbi_pgid).ok().and_then(Pid::new),
+        session: nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid.get())))
+            .ok()
+            .and_then(|id| Pid::new(id.as_raw())),
+        has_terminal: info.pbi_flags & CONTROLLED != 0,
         user: info.pbi_ruid,
         is_system: info.pbi_flags & SYSTEM != 0,
         // One that runs and one that sleeps are the same here: that is a matter of threads.
@@ -103,8 +108,24 @@ pub(super) fn parent(pid: Pid) -> io::Result<Option<Pid>> {
     Ok(info.and_then(|info| i32::try_from(info.pbsi_ppid).ok()).and_then(Pid::new))
 }
 
-/// `PROC_FLAG_SYSTEM` of `sys/proc_info.h`.
-const SYSTEM: u32 = 1;
+/// `PROC_FLAG_SYSTEM` and `PROC_FLAG_CONTROLT` of `sys/proc_info.h`.
+const SYSTEM: u32 = 0x1;
+const CONTROLLED: u32 = 0x80;
+
+/// When a process started, in milliseconds since 1970.
+pub(super) fn started_at(start: StartTime) -> i64 {
+    i64::try_from(start.0 / 1000).unwrap_or(i64::MAX)
+}
+
+/// The path of a process's executable; none: it is not to be had.
+pub(super) fn executable(pid: Pid) -> Option<String> {
+    let mut path = vec![0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
+    let room = u32::try_from(path.len()).unwrap_or(0);
+    // SAFETY: the buffer has the length that is given.
+    let length = unsafe { libc::proc_pidpath(pid.get(), path.as_mut_ptr().cast::<c_void>(), room) };
+    path.truncate(usize::try_from(length).ok().filter(|length| *length > 0)?);
+    String::from_utf8(path).ok()
+}
 
 /// The argument of `proc_pidinfo` that lets it find processes that were not collected.
 const ZOMBIES_TOO: u64 = 1;

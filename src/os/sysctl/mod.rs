@@ -12,6 +12,8 @@
 //!   every process be read there: programs of Apple's own (`/bin/sh`, `/bin/sleep`) hide it, from root as well. A double fork
 //!   of such a program that had exec'ed it before the first look is not found. What was seen before it exec'ed keeps its mark.
 //! - **Other users' processes** tell an ordinary user nothing but their parent on macOS, and are not listed there.
+//! - **A census** ([`HostTable`]): everything is listed and read at each pass. There is no proportional memory, and nobody
+//!   can tell whether a process has a client ([`has_client`]): no orphan is ended.
 //! - **Start times** are microseconds: since boot on FreeBSD, since 1970 on macOS (as the clock was then; setting it changes nothing).
 //!
 //! `macos` and `freebsd` are the siblings within; the rest is common.
@@ -19,10 +21,12 @@
 mod call;
 mod cgroup;
 mod children;
+mod client;
 mod connector;
 mod ended;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
+mod host;
 mod limits;
 pub(super) mod lock;
 #[cfg(target_os = "macos")]
@@ -43,8 +47,10 @@ pub use cgroup::{
     remove_cgroup,
 };
 pub use children::peak_rss_of_children;
+pub use client::{has_client, processor_time};
 pub use connector::Connector;
 pub use ended::ended;
+pub use host::{HostTable, proportional_bytes};
 pub(in crate::os) use limits::give_back_open_files;
 pub use limits::raise_open_files;
 pub use particulars::particulars;

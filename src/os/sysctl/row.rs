@@ -8,6 +8,11 @@ use nix::libc::c_char;
 pub(super) struct Row {
     pub(super) id: ProcId,
     pub(super) parent: Option<Pid>,
+    pub(super) group: Option<Pid>,
+    /// None: the system does not say it in its list.
+    pub(super) session: Option<Pid>,
+    /// Whether it has a controlling terminal.
+    pub(super) has_terminal: bool,
     /// The real uid.
     pub(super) user: u32,
     /// Whether it is the kernel's own.

@@ -1,0 +1,117 @@
+//! Stepwise's store: SQLite, `jobs` and `step_runs`. A run's `executor_state` names the process that it was given to;
+//! `jobs.status` alone decides whether that process has a reason to live.
+//!
+//! Terminal is not for ever: resume, retry, rerun, and reset set a job running again. So all that an answer says was read
+//! for it, in one transaction; the [`Index`] only says which of a million rows to read.
+
+mod index;
+mod open;
+mod run;
+
+pub(super) use index::Index;
+
+use super::ask::Task;
+use super::entry::{doubted, is_asked, note, our_line};
+use super::trust::Place;
+use crate::model::{JobLife, LedgerBook, Question};
+use index::{Progress, Tables};
+use open::Trouble;
+use run::Row;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+/// The states that Stepwise itself calls final. Any other, also one that we have never heard of, means that the job goes on.
+const TERMINAL: [&str; 4] = ["completed", "failed", "cancelled", "archived"];
+
+/// What a store says about what is asked; why, if that can not be known.
+pub(super) fn read(task: &Task<'_>, place: &Place, index: &mut Index) -> Result<LedgerBook, String> {
+    open::read(place, task.deadline, |connection, identity| {
+        refuse_newer(connection)?;
+        // Once more if rows are not where they were: a store that was vacuumed, or written anew.
+        for _ in 0..2 {
+            let tables = Tables::of(connection)?;
+            let progress = index.catch_up(&tables, identity, task.deadline)?;
+            if let Progress::Until(runs) = progress {
+                let what = format!("{runs} step runs were read in time; the next look goes on from there");
+                return Err(Trouble::Slow(what));
+            }
+            if let Some(book) = answer(connection, &tables, task.question, index)? {
+                return Ok(book);
+            }
+            index.forget();
+        }
+        Err(Trouble::Unsteady)
+    })
+}
+
+/// A store of another schema is not understood, and what is not understood says nothing.
+fn refuse_newer(connection: &Connection) -> Result<(), Trouble> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version != 0 {
+        return Err(Trouble::Newer(format!("its user_version is {version}")));
+    }
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('jobs', 'step_runs')";
+    let tables: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if tables != 2 {
+        return Err(Trouble::Newer("it has no tables `jobs` and `step_runs`".into()));
+    }
+    Ok(())
+}
+
+/// `None`: a row is not where the index says, so the index is worth nothing.
+fn answer(
+    connection: &Connection,
+    tables: &Tables<'_>,
+    question: &Question,
+    index: &mut Index,
+) -> Result<Option<LedgerBook>, Trouble> {
+    let ours = our_line();
+    let mut status = connection.prepare("SELECT status FROM jobs WHERE id = ?1")?;
+    let mut life = |job: &str| -> Result<Option<JobLife>, Trouble> {
+        let mut rows = status.query([job])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(life_of(row.get_ref(0)?)))
+    };
+    let mut book = LedgerBook::default();
+    for job in &question.jobs {
+        if let Some(life) = life(job)? {
+            note(&mut book, job, life);
+        }
+    }
+    for rowid in index.to_read(question) {
+        let row = match tables.row(rowid, &ours)? {
+            Some(row) if index.holds(rowid, &row) => row,
+            Some(_) => return Ok(None),
+            None => {
+                index.remove(rowid);
+                continue;
+            }
+        };
+        let Row { claim, job, doubt, nonsense, .. } = row;
+        if let Some(what) = nonsense {
+            // A job that has ended, or is gone, claims nothing; of one that goes on this may be about any process.
+            let ended = matches!(job.as_deref().map(&mut life).transpose()?, Some(None | Some(JobLife::Terminal(_))));
+            if !ended {
+                book.unreadable.push(what);
+            }
+        }
+        let Some(claim) = claim.filter(|claim| is_asked(claim, question)) else { continue };
+        if let Some(life) = life(&claim.job)? {
+            let life = match &doubt {
+                Some(doubt) => doubted(life, doubt),
+                None => life,
+            };
+            note(&mut book, &claim.job, life);
+        }
+        book.claims.push(claim);
+    }
+    Ok(Some(book))
+}
+
+fn life_of(status: ValueRef<'_>) -> JobLife {
+    match status.as_str() {
+        Ok(word) if TERMINAL.contains(&word) => JobLife::Terminal(word.to_owned()),
+        Ok(word) if !word.is_empty() => JobLife::Active(word.to_owned()),
+        _ => JobLife::Unknown("its status is no word".into()),
+    }
+}
