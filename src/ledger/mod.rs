@@ -150,7 +150,7 @@ impl Readers {
             path: answer.path.display().to_string(),
             as_of: now,
             aliases: [source.path.display().to_string()].into(),
-            user: Some(answer.user),
+            user: answer.user,
             book: match answer.book {
                 Ok(book) => Reading::Known(book),
                 Err(why) => Reading::Unknown(why),
