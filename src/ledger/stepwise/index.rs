@@ -24,8 +24,8 @@ pub(super) const SLICE: usize = 2_000;
 /// So many rows are read at once; between two there is a look at the clock.
 const BATCH: usize = 5_000;
 
-/// The most pids that a system can have: what is marked here answers most questions with one look into memory.
-const MOST_PIDS: usize = 1 << 22;
+/// So many marks there are for the pids that are asked for: 4 KiB of them.
+const MARKS: usize = 1 << 15;
 
 /// A run that has a process, or may get one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,18 +227,22 @@ impl Index {
 
     /// The rows that an answer has to read: those that may be about what is asked, and those that may be about anything.
     pub(super) fn to_read(&self, question: &Question) -> Vec<i64> {
-        let mut marked = vec![0_u64; MOST_PIDS / 64];
+        // A million runs are asked: few bits, that stay near, answer for most of them.
+        let mut marked = [0_u64; MARKS / 64];
         for pid in &question.pids {
-            if let Some((word, bit)) = place_of(pid.get()) {
-                marked[word] |= bit;
-            }
+            let (word, bit) = mark_of(pid.get());
+            marked[word] |= bit;
         }
-        let is_marked = |pid: i32| place_of(pid).is_some_and(|(word, bit)| marked[word] & bit != 0);
+        let is_asked = |pid: i32| {
+            let (word, bit) = mark_of(pid);
+            marked[word] & bit != 0 && Pid::new(pid).is_some_and(|pid| question.pids.contains(&pid))
+        };
         let sessions: HashSet<u64> = question.sessions.iter().map(|text| hash_bytes(text.as_bytes())).collect();
         let matters = |run: &Run| {
+            let group = run.group & !READ_ALWAYS;
             run.is_always_read()
-                || is_marked(run.pid)
-                || is_marked(run.group & !READ_ALWAYS)
+                || is_asked(run.pid)
+                || (group != run.pid && is_asked(group))
                 || (run.session != 0 && !sessions.is_empty() && sessions.contains(&run.session))
         };
         self.runs.iter().filter(|run| matters(run)).map(|run| run.rowid).collect()
@@ -261,8 +265,8 @@ impl Index {
     }
 }
 
-/// Where the mark of a pid is; 0 has none.
-fn place_of(pid: i32) -> Option<(usize, u64)> {
-    let pid = usize::try_from(pid).ok().filter(|pid| *pid > 0 && *pid < MOST_PIDS)?;
-    Some((pid / 64, 1 << (pid % 64)))
+/// Where the mark of a pid is, and of others that end in the same bits.
+fn mark_of(pid: i32) -> (usize, u64) {
+    let mark = pid as usize % MARKS;
+    (mark / 64, 1 << (mark % 64))
 }

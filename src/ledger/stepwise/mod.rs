@@ -2,7 +2,8 @@
 //! `jobs.status` alone decides whether that process has a reason to live.
 //!
 //! Terminal is not for ever: resume, retry, rerun, and reset set a job running again. So all that an answer says was read
-//! for it, in one transaction; the [`Index`] only says which of a million rows to read.
+//! for it, in one transaction; the [`Index`] only says which of a million rows to read. Only a store without a log whose file
+//! has not been touched is not read again for the same question.
 
 mod index;
 mod jobs;

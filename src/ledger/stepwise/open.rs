@@ -42,7 +42,11 @@ pub(super) struct Moment {
     pub(super) identity: Identity,
     /// Of a store without a log: as long as the system says the same of it, it holds the same. (The last change is older than
     /// a step of the clock of file times, so that a later one shows; and who would write beside it makes a log or a journal
-    /// first.) With a log there is no such sign that could be had without a lock, or a connection that stays.
+    /// first.)
+    ///
+    /// With a log there is no such sign. The time of the log is older than a commit: its last write comes before the mark in
+    /// `-shm` that makes the commit count, and between the two a reader sees the old content. To open `-shm` ourselves drops
+    /// SQLite's locks in this process when we close it. And `data_version` needs a connection that stays.
     pub(super) still: Option<Stand>,
 }
 
