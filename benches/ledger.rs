@@ -1,7 +1,7 @@
 //! What it costs to ask a Stepwise store of 1,000,000 step runs about 100 processes: the first time, and each time after that,
 //! with nothing changed and beside a program that writes. `scripts/bench` builds and runs it.
 //!
-//! `TENURE_LEDGER_RUNS` sets another number of runs.
+//! `TENURE_LEDGER_RUNS` sets another number of runs; `TENURE_LEDGER_ACTIVE=n` has one of so many jobs go on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
 
@@ -16,10 +16,11 @@ const ROUNDS: usize = 21;
 const NOW: Time = Time(1_795_824_000_000);
 
 fn main() {
-    let runs = std::env::var("TENURE_LEDGER_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let number = |name, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let runs = number("TENURE_LEDGER_RUNS", 1_000_000);
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().canonicalize().unwrap().join("stepwise.db");
-    populate(&path, runs);
+    populate(&path, runs, number("TENURE_LEDGER_ACTIVE", 1_000));
     let source =
         Source { name: "bench".into(), r#type: LedgerType::Stepwise, path, fields: Fields::default(), user: None };
     let question =
@@ -41,6 +42,10 @@ fn main() {
     let still = median(|| assert!(look(&mut readers, &source, &question)));
     line("still_ms", "a later answer, nothing changed", still, "ms", "< 50 ms");
     let writer = Connection::open(&source.path).unwrap();
+    write(&writer, 0);
+    assert!(look(&mut readers, &source, &question));
+    let open = median(|| assert!(look(&mut readers, &source, &question)));
+    line("open_ms", "the same, while its program has it open", open, "ms", "< 50 ms");
     let mut turn = 0;
     let beside = median(|| {
         turn += 1;
@@ -76,8 +81,9 @@ fn median(mut act: impl FnMut()) -> f64 {
     all[ROUNDS / 2]
 }
 
-/// Runs as Stepwise leaves them: some 600 bytes each, five a job, one of 1,000 never ended; pids come around every 30,000.
-fn populate(path: &Path, runs: u32) {
+/// Runs as Stepwise leaves them: some 600 bytes each, five a job, one of 1,000 never ended; pids come around every 30,000. One
+/// job of so many goes on.
+fn populate(path: &Path, runs: u32, one_active_of: u32) {
     let connection = Connection::open(path).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     let sql = format!(
@@ -85,9 +91,11 @@ fn populate(path: &Path, runs: u32) {
          CREATE TABLE jobs (id TEXT PRIMARY KEY, objective TEXT, workflow TEXT, status TEXT);
          CREATE TABLE step_runs (id TEXT PRIMARY KEY, job_id TEXT, step_name TEXT, status TEXT, result TEXT,
              executor_state TEXT, started_at TEXT, completed_at TEXT);
+         CREATE INDEX idx_step_runs_job ON step_runs(job_id, step_name);
+         CREATE TABLE events (id TEXT PRIMARY KEY, job_id TEXT, timestamp TEXT, type TEXT, data TEXT);
          BEGIN;
          WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {jobs})
-         INSERT INTO jobs SELECT 'job-' || i, 'an objective', hex(zeroblob(400)), iif(i % 50, 'completed', 'running') FROM n;
+         INSERT INTO jobs SELECT 'job-' || i, 'an objective', hex(zeroblob(400)), iif(i % {one_active_of}, 'completed', 'running') FROM n;
          WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last})
          INSERT INTO step_runs SELECT printf('run-%08x-%08x', i * 2654435761 % 4294967296, i), 'job-' || (i / 5), 'triage',
              'completed', hex(zeroblob(60)), json_object('pid', 1000 + i % 30000, 'pgid', 1000 + i % 30000,

@@ -20,8 +20,8 @@ const WAITING: Duration = Duration::from_secs(3);
 pub(super) struct Answer {
     /// The ledger, links resolved as far as that was possible.
     pub(super) path: PathBuf,
-    /// Its owner.
-    pub(super) user: u32,
+    /// Its owner. None: not known.
+    pub(super) user: Option<u32>,
     /// What it says, or why that is unknown.
     pub(super) book: Result<LedgerBook, String>,
 }
@@ -72,7 +72,7 @@ impl Desk {
         read: impl FnOnce(&Task<'_>, &mut Kept) -> Answer + Send + 'static,
     ) -> Answer {
         self.asked_at = now;
-        let unknown = |why: String| Answer { path: source.path.clone(), user: effective_uid(), book: Err(why) };
+        let unknown = |why: String| Answer { path: source.path.clone(), user: None, book: Err(why) };
         if let Some((receiver, since)) = &self.stuck {
             match receiver.try_recv() {
                 // Its answer is one to an earlier question.
@@ -112,12 +112,12 @@ impl Desk {
 fn read(task: &Task<'_>, kept: &mut Kept) -> Answer {
     let place = match trust::place(task.source, effective_uid()) {
         Ok(place) => place,
-        Err(why) => return Answer { path: task.source.path.clone(), user: effective_uid(), book: Err(why) },
+        Err(why) => return Answer { path: task.source.path.clone(), user: None, book: Err(why) },
     };
     let book = match task.source.r#type {
         LedgerType::Stepwise => stepwise::read(task, &place, &mut kept.stepwise),
         LedgerType::Acpx => acpx::read(task, &place, &mut kept.acpx),
         LedgerType::Files => files::read(task, &place, &mut kept.files),
     };
-    Answer { path: place.path, user: place.user, book }
+    Answer { path: place.path, user: Some(place.user), book }
 }

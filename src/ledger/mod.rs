@@ -5,8 +5,8 @@
 //! is [`Reading::Unknown`] in words, and a book is `Known` only when it is complete. And no reading waits for ever: it has a
 //! thread of its own, which is given up on after some seconds, at most one for each ledger.
 //!
-//! What an answer relies on was read for this answer; what is kept between looks only says where to look. It imports
-//! `model`, `manifest`, and `os`.
+//! What an answer relies on was read for this answer, or can not have changed since it was read; what else is kept between
+//! looks only says where to look. It imports `model`, `manifest`, and `os`.
 
 mod acpx;
 mod ask;
@@ -150,7 +150,7 @@ impl Readers {
             path: answer.path.display().to_string(),
             as_of: now,
             aliases: [source.path.display().to_string()].into(),
-            user: Some(answer.user),
+            user: answer.user,
             book: match answer.book {
                 Ok(book) => Reading::Known(book),
                 Err(why) => Reading::Unknown(why),

@@ -2,40 +2,51 @@
 //! `jobs.status` alone decides whether that process has a reason to live.
 //!
 //! Terminal is not for ever: resume, retry, rerun, and reset set a job running again. So all that an answer says was read
-//! for it, in one transaction; the [`Index`] only says which of a million rows to read.
+//! for it, in one transaction; the [`Index`] only says which of a million rows to read. Only a store without a log whose file
+//! has not been touched is not read again for the same question.
 
 mod index;
+mod jobs;
+mod milestones;
 mod open;
 mod run;
+mod tables;
 
 pub(super) use index::Index;
 
 use super::ask::Task;
 use super::entry::{doubted, is_asked, note, our_line};
 use super::trust::Place;
-use crate::model::{JobLife, LedgerBook, Question};
-use index::{Progress, Tables};
+use crate::model::{Claim, JobLife, LedgerBook, Pid, Question};
+use index::Progress;
 use open::Trouble;
 use run::Row;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use std::collections::{BTreeMap, BTreeSet};
+use tables::Tables;
 
 /// The states that Stepwise itself calls final. Any other, also one that we have never heard of, means that the job goes on.
 const TERMINAL: [&str; 4] = ["completed", "failed", "cancelled", "archived"];
 
 /// What a store says about what is asked; why, if that can not be known.
 pub(super) fn read(task: &Task<'_>, place: &Place, index: &mut Index) -> Result<LedgerBook, String> {
-    open::read(place, task.deadline, |connection, identity| {
+    let ours = our_line();
+    open::read(place, task.deadline, |connection, moment| {
+        if let Some(book) = index.last(moment, task.question, &ours) {
+            return Ok(book);
+        }
         refuse_newer(connection)?;
         // Once more if rows are not where they were: a store that was vacuumed, or written anew.
         for _ in 0..2 {
             let tables = Tables::of(connection)?;
-            let progress = index.catch_up(&tables, identity, task.deadline)?;
+            let progress = index.catch_up(connection, &tables, moment, task.now, task.deadline)?;
             if let Progress::Until(runs) = progress {
                 let what = format!("{runs} step runs were read in time; the next look goes on from there");
                 return Err(Trouble::Slow(what));
             }
-            if let Some(book) = answer(connection, &tables, task.question, index)? {
+            if let Some(book) = answer(&tables, task.question, &ours, index)? {
+                index.keep(moment, task.question, ours.clone(), &book);
                 return Ok(book);
             }
             index.forget();
@@ -58,28 +69,25 @@ fn refuse_newer(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// What the rows say that may be about what is asked.
+#[derive(Default)]
+struct Found {
+    /// Each with why it is not certain that its job has ended, if its run says so.
+    claims: Vec<(Claim, Option<String>)>,
+    /// What could not be understood, with the job that it is of.
+    nonsense: Vec<(Option<String>, String)>,
+}
+
 /// `None`: a row is not where the index says, so the index is worth nothing.
-fn answer(
-    connection: &Connection,
+fn found(
     tables: &Tables<'_>,
     question: &Question,
+    ours: &BTreeSet<Pid>,
     index: &mut Index,
-) -> Result<Option<LedgerBook>, Trouble> {
-    let ours = our_line();
-    let mut status = connection.prepare("SELECT status FROM jobs WHERE id = ?1")?;
-    let mut life = |job: &str| -> Result<Option<JobLife>, Trouble> {
-        let mut rows = status.query([job])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some(life_of(row.get_ref(0)?)))
-    };
-    let mut book = LedgerBook::default();
-    for job in &question.jobs {
-        if let Some(life) = life(job)? {
-            note(&mut book, job, life);
-        }
-    }
+) -> Result<Option<Found>, Trouble> {
+    let mut found = Found::default();
     for rowid in index.to_read(question) {
-        let row = match tables.row(rowid, &ours)? {
+        let row = match tables.row(rowid, ours)? {
             Some(row) if index.holds(rowid, &row) => row,
             Some(_) => return Ok(None),
             None => {
@@ -88,23 +96,51 @@ fn answer(
             }
         };
         let Row { claim, job, doubt, nonsense, .. } = row;
-        if let Some(what) = nonsense {
-            // A job that has ended, or is gone, claims nothing; of one that goes on this may be about any process.
-            let ended = matches!(job.as_deref().map(&mut life).transpose()?, Some(None | Some(JobLife::Terminal(_))));
-            if !ended {
-                book.unreadable.push(what);
-            }
+        found.nonsense.extend(nonsense.map(|what| (job, what)));
+        found.claims.extend(claim.filter(|claim| is_asked(claim, question)).map(|claim| (claim, doubt)));
+    }
+    Ok(Some(found))
+}
+
+/// `None`, as above.
+fn answer(
+    tables: &Tables<'_>,
+    question: &Question,
+    ours: &BTreeSet<Pid>,
+    index: &mut Index,
+) -> Result<Option<LedgerBook>, Trouble> {
+    let Some(found) = found(tables, question, ours, index)? else { return Ok(None) };
+    // In the order of their ids, so that neighbours are read from the same page.
+    let mut lives: BTreeMap<&str, Option<JobLife>> = question.jobs.iter().map(|job| (job.as_str(), None)).collect();
+    lives.extend(found.claims.iter().map(|(claim, _)| (claim.job.as_str(), None)));
+    lives.extend(found.nonsense.iter().filter_map(|(job, _)| Some((job.as_deref()?, None))));
+    for (job, life) in &mut lives {
+        *life = tables.life(job)?;
+    }
+    let life = |job: &str| lives.get(job).cloned().flatten();
+    let mut book = LedgerBook::default();
+    for job in &question.jobs {
+        if let Some(life) = life(job) {
+            note(&mut book, job, life);
         }
-        let Some(claim) = claim.filter(|claim| is_asked(claim, question)) else { continue };
-        if let Some(life) = life(&claim.job)? {
-            let life = match &doubt {
+    }
+    for (job, what) in &found.nonsense {
+        // A job that has ended, or is gone, claims nothing; of one that goes on this may be about any process.
+        let ended = job.as_deref().is_some_and(|job| matches!(life(job), None | Some(JobLife::Terminal(_))));
+        if !ended {
+            book.unreadable.push(what.clone());
+        }
+    }
+    for (claim, doubt) in &found.claims {
+        if let Some(life) = life(&claim.job) {
+            let life = match doubt {
                 Some(doubt) => doubted(life, doubt),
                 None => life,
             };
             note(&mut book, &claim.job, life);
         }
-        book.claims.push(claim);
     }
+    book.claims = found.claims.into_iter().map(|(claim, _)| claim).collect();
     Ok(Some(book))
 }
 

@@ -37,6 +37,19 @@ const INSTRUCTIONS: i32 = 2_000;
 /// Which file it is: its device and inode.
 pub(super) type Identity = (u64, u64);
 
+/// What is read.
+pub(super) struct Moment {
+    pub(super) identity: Identity,
+    /// Of a store without a log: as long as the system says the same of it, it holds the same. (The last change is older than
+    /// a step of the clock of file times, so that a later one shows; and who would write beside it makes a log or a journal
+    /// first.)
+    ///
+    /// With a log there is no such sign. The time of the log is older than a commit: its last write comes before the mark in
+    /// `-shm` that makes the commit count, and between the two a reader sees the old content. To open `-shm` ourselves drops
+    /// SQLite's locks in this process when we close it. And `data_version` needs a connection that stays.
+    pub(super) still: Option<Stand>,
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -94,7 +107,7 @@ enum Way {
 
 /// What the system says of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stand {
+pub(super) struct Stand {
     identity: Identity,
     owner: u32,
     size: u64,
@@ -148,11 +161,11 @@ fn beside(place: &Place, suffix: &str) -> Result<Option<Metadata>, String> {
     }
 }
 
-/// Does the work inside of one read transaction; it is told which file it is.
+/// Does the work inside of one read transaction; it is told what it reads.
 pub(super) fn read<T>(
     place: &Place,
     deadline: Instant,
-    mut work: impl FnMut(&Connection, Identity) -> Result<T, Trouble>,
+    mut work: impl FnMut(&Connection, &Moment) -> Result<T, Trouble>,
 ) -> Result<T, String> {
     let mut way = Way::Log;
     let mut last = Trouble::Unsteady;
@@ -172,7 +185,8 @@ pub(super) fn read<T>(
         } else if way == Way::Still {
             way = Way::Log;
         }
-        let outcome = attempt(&place.path, way, deadline, |connection| work(connection, before.identity));
+        let moment = Moment { identity: before.identity, still: (way == Way::Still).then(|| before.clone()) };
+        let outcome = attempt(&place.path, way, deadline, |connection| work(connection, &moment));
         let after = Stand::of(place)?;
         let is_same = match way {
             Way::Still => before == after,

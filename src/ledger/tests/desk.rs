@@ -11,7 +11,7 @@ fn a_reading_that_does_not_come_back_is_given_up_on_and_no_second_one_is_started
     let (release, stalled) = channel::<()>();
     let source = stepwise("/nowhere".as_ref());
     let question = Question::default();
-    let answer = || Answer { path: "/nowhere".into(), user: 0, book: Ok(LedgerBook::default()) };
+    let answer = || Answer { path: "/nowhere".into(), user: None, book: Ok(LedgerBook::default()) };
     let mut desk = Desk::default();
     let first = desk.ask_by(&source, &question, NOW, Duration::from_millis(20), move |_, _| {
         let _ = stalled.recv();

@@ -2,28 +2,27 @@
 
 use super::support::*;
 use crate::ledger::Readers;
+use crate::model::LedgerBook;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Some more runs than are read at each look; every pid of 1000 to 9999 has one, and its own job.
-fn make_large(path: &Path) {
-    make(
-        path,
-        "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
+fn make_large(path: &Path, more: &str) {
+    let runs = "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
          INSERT INTO jobs (id, status) SELECT 'job-' || i, 'failed' FROM n;
          WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
          INSERT INTO step_runs (id, job_id, executor_state, started_at, completed_at)
          SELECT 'run-' || i, 'job-' || i, json_object('pid', i, 'pgid', i, 'session_id', 's-' || i),
-                '2026-11-23T09:30:58', '2026-11-23T09:31:01' FROM n;",
-    );
+                '2026-11-23T09:30:58', '2026-11-23T09:31:01' FROM n;";
+    make(path, &format!("{runs} {more}"));
 }
 
 #[test]
 fn whatever_happens_to_old_rows_the_next_answer_is_right() {
     let (_scratch, dir) = scratch();
     let store = dir.join("stepwise.db");
-    make_large(&store);
+    make_large(&store, "");
     let mut readers = Readers::new();
     let mut look = |number: i32| -> Vec<String> {
         let book = known(readers.read(&stepwise(&store), &about([number]), NOW));
@@ -73,7 +72,7 @@ fn whatever_happens_to_old_rows_the_next_answer_is_right() {
 fn a_run_that_had_ended_and_begins_again_in_place_is_found_within_a_round() {
     let (_scratch, dir) = scratch();
     let store = dir.join("stepwise.db");
-    make_large(&store);
+    make_large(&store, "");
     let mut readers = Readers::new();
     let mut look = || lives(&known(readers.read(&stepwise(&store), &about([80_000]), NOW)), 80_000);
     assert_eq!(look(), BTreeSet::new());
@@ -84,11 +83,107 @@ fn a_run_that_had_ended_and_begins_again_in_place_is_found_within_a_round() {
     assert_eq!(found, Some(["job-6000: terminal failed".to_owned()].into()));
 }
 
+/// A store whose jobs and runs have all ended, but for one job; it is read whole once, and a slice of it once.
+fn with_one_that_goes_on(more: &str) -> (tempfile::TempDir, PathBuf, Readers) {
+    let (scratch, dir) = scratch();
+    let store = dir.join("stepwise.db");
+    make_large(&store, &format!("UPDATE jobs SET status = 'running' WHERE id = 'job-6000'; {more}"));
+    let mut readers = Readers::new();
+    for number in [80_001, 80_002] {
+        let book = known(readers.read(&stepwise(&store), &about([number]), NOW));
+        assert_eq!(book, LedgerBook::default());
+    }
+    (scratch, store, readers)
+}
+
+fn look(readers: &mut Readers, store: &Path) -> BTreeSet<String> {
+    lives(&known(readers.read(&stepwise(store), &about([80_000]), NOW)), 80_000)
+}
+
+fn given_another_process(run: &str) -> String {
+    format!("UPDATE step_runs SET executor_state = '{{\"pid\": 80000}}' WHERE id = '{run}';")
+}
+
+#[test]
+fn no_claim_of_a_job_that_goes_on_is_missed_not_even_for_one_look() {
+    let (_scratch, store, mut readers) = with_one_that_goes_on("");
+    let mut writer = Writer::of(&store);
+    assert_eq!(writer.run(&given_another_process("run-6000")), "ok");
+    assert_eq!(look(&mut readers, &store), ["job-6000: active running".to_owned()].into());
+    // The same of a job that was new, and of a run that had no process.
+    let sql = job("new", "running")
+        + "INSERT INTO step_runs (id, job_id, completed_at) VALUES ('bare', 'new', '2026-11-23');";
+    assert_eq!(writer.run(&sql), "ok");
+    assert_eq!(look(&mut readers, &store).len(), 1);
+    assert_eq!(writer.run(&given_another_process("bare")), "ok");
+    assert_eq!(look(&mut readers, &store).len(), 2);
+    // And of one that ended, and went on again soon.
+    assert_eq!(writer.run("UPDATE jobs SET status = 'failed' WHERE id = 'job-6000'"), "ok");
+    assert_eq!(writer.run("UPDATE step_runs SET executor_state = NULL WHERE id = 'run-6000'"), "ok");
+    assert_eq!(look(&mut readers, &store).len(), 1);
+    let sql =
+        "UPDATE jobs SET status = 'paused' WHERE id = 'job-6000'; ".to_owned() + &given_another_process("run-6000");
+    assert_eq!(writer.run(&sql), "ok");
+    let expected = ["job-6000: active paused".to_owned(), "new: active running".to_owned()];
+    assert_eq!(look(&mut readers, &store), expected.into());
+}
+
+#[test]
+fn a_job_that_had_long_ended_is_read_when_an_event_names_it() {
+    let events = "CREATE TABLE events (id TEXT PRIMARY KEY, job_id TEXT, timestamp TEXT, type TEXT, data TEXT);";
+    let event = |id: &str, job: &str| format!("INSERT INTO events (id, job_id) VALUES ('{id}', '{job}');");
+    let (_scratch, store, mut readers) = with_one_that_goes_on(events);
+    let mut writer = Writer::of(&store);
+    let going_on = |job: &str| format!("UPDATE jobs SET status = 'running' WHERE id = 'job-{job}';");
+    // The very first event; it is told before it is so.
+    assert_eq!(writer.run(&event("e1", "job-8000")), "ok");
+    assert_eq!(look(&mut readers, &store), BTreeSet::new());
+    assert_eq!(writer.run(&(going_on("8000") + &given_another_process("run-8000"))), "ok");
+    assert_eq!(look(&mut readers, &store), ["job-8000: active running".to_owned()].into());
+    // Events are gone, and others have their numbers.
+    let sql = "DELETE FROM events;".to_owned()
+        + &event("e2", "job-8001")
+        + &event("e3", "nobody")
+        + &going_on("8001")
+        + &given_another_process("run-8001");
+    assert_eq!(writer.run(&sql), "ok");
+    assert_eq!(look(&mut readers, &store).len(), 2);
+}
+
+#[test]
+fn a_small_store_is_read_whole_also_after_it_grew() {
+    let (_scratch, dir) = scratch();
+    let store = dir.join("stepwise.db");
+    make(&store, &(job("a", "failed") + &run("r1", "a", 500, true) + &run("r2", "a", 501, true)));
+    let mut readers = Readers::new();
+    let mut writer = Writer::of(&store);
+    for turn in 0..4 {
+        assert_eq!(look(&mut readers, &store), BTreeSet::new());
+        assert_eq!(writer.run(&run(&format!("new-{turn}"), "a", 502, true)), "ok");
+        assert_eq!(look(&mut readers, &store), BTreeSet::new());
+        assert_eq!(writer.run(&given_another_process("r1")), "ok");
+        assert_eq!(look(&mut readers, &store), ["a: terminal failed".to_owned()].into(), "{turn}");
+        assert_eq!(writer.run("UPDATE step_runs SET executor_state = NULL WHERE id = 'r1'"), "ok");
+    }
+}
+
+#[test]
+fn a_large_store_in_which_the_runs_of_a_job_can_not_be_found_is_none_that_we_know() {
+    let (_scratch, dir) = scratch();
+    let store = dir.join("stepwise.db");
+    make_large(&store, "DROP INDEX idx_step_runs_job;");
+    let mut readers = Readers::new();
+    let mut read = |number| readers.read(&stepwise(&store), &about([number]), NOW);
+    known(read(2));
+    let why = why(read(3));
+    assert!(why.contains("no index"), "{why}");
+}
+
 #[test]
 fn a_file_that_took_the_place_of_another_is_read_anew() {
     let (_scratch, dir) = scratch();
     let store = dir.join("stepwise.db");
-    make_large(&store);
+    make_large(&store, "");
     let mut readers = Readers::new();
     let mut look = |number: i32| lives(&known(readers.read(&stepwise(&store), &about([number]), NOW)), number);
     assert_eq!(look(5000), ["job-5000: terminal failed".to_owned()].into());
@@ -97,7 +192,7 @@ fn a_file_that_took_the_place_of_another_is_read_anew() {
     // Under the same inode, and then under another.
     fs::copy(&other, &store).unwrap();
     assert_eq!(look(5000), ["b: active running".to_owned()].into());
-    make_large(&dir.join("third.db"));
+    make_large(&dir.join("third.db"), "");
     fs::rename(dir.join("third.db"), &store).unwrap();
     assert_eq!(look(5000), ["job-5000: terminal failed".to_owned()].into());
 }
