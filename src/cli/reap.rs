@@ -1,6 +1,6 @@
 //! `tenure reap`: ends the trees that `tenure scan` shows as leaked, after asking.
 
-use super::console::{Console, Tone};
+use super::console::{Console, Tone, one_line};
 use super::failure::{Done, Exit, Failure};
 use super::lookout::{Options, Settings};
 use super::scan::{by_memory, unseen};
@@ -90,7 +90,7 @@ fn choose<'l>(look: &'l Look, pids: &[Pid]) -> Result<Vec<&'l ForeignTree>, Fail
                 .help("`tenure scan` shows what there is")
         })?;
         if tree.verdict != ForeignVerdict::Reap {
-            let why = format!("{} {} is kept: {}", tree.class, tree.root.pid, tree.evidence);
+            let why = format!("{} {} is kept: {}", tree.class, tree.root.pid, one_line(&tree.evidence));
             return Err(Failure::failed(why).help("only what `tenure scan` shows with the verdict Reap is ended"));
         }
     }
@@ -143,12 +143,12 @@ fn report(chosen: &[&ForeignTree], stopped: &[Stopping], console: &mut Console) 
                 came_back += memory;
                 console.line(&format!("{who}: gone, {} came back", bytes(memory)))?;
             }
-            Outcome::Spared(why) => console.line(&format!("{who}: kept after all: {why}"))?,
+            Outcome::Spared(why) => console.line(&one_line(&format!("{who}: kept after all: {why}")))?,
             Outcome::Left(processes, why) => {
                 exit = Exit::Failed;
                 let pids: Vec<String> = processes.iter().map(|id| id.pid.to_string()).collect();
                 let left = console.paint(Tone::Bad, "left");
-                console.line(&format!("{who}: {left}: {}: {why}", pids.join(", ")))?;
+                console.line(&format!("{who}: {left}: {}: {}", pids.join(", "), one_line(why)))?;
             }
         }
     }

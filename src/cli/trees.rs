@@ -215,6 +215,7 @@ mod tests {
             user: 1000,
             started_at: Time(NOW.0 - 200_000),
             processes: pids.iter().map(|pid| id(*pid)).collect(),
+            others_below: Vec::new(),
             rss_bytes: 900_000_000,
             pss_bytes: pss,
             owners: Vec::new(),

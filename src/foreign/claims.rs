@@ -10,6 +10,12 @@ use std::time::Duration;
 /// The boot time is coarse, and so is every time that is reckoned from it.
 pub(super) const TOLERANCE: Duration = Duration::from_secs(2);
 
+/// From the start of an adapter to its pid in Stepwise's store: what the code of Stepwise allows, and a busy machine takes.
+pub(super) const STEPWISE_WRITES_WITHIN: Duration = Duration::from_secs(60);
+
+/// From the start of a wrapper to that of the agent which it starts.
+const CHAIN_GROWS_WITHIN: Duration = Duration::from_secs(60);
+
 /// How a claim came to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
@@ -106,7 +112,7 @@ impl<'a> Claims<'a> {
             .or_else(|| if ledger.r#type == LedgerType::Stepwise { stepwise(host, ledger, at, link) } else { None })
             .or_else(|| shape(ledger, claim, process, link))
             .or_else(|| command(host, catalogue, claim, at, link));
-        match (another(host, claim, process, link), doubt) {
+        match (another(host, ledger, claim, process, link), doubt) {
             (Some(why), _) => Standing::Stale(why),
             (None, Some(why)) => Standing::Doubt(why),
             (None, None) => Standing::Owner,
@@ -115,7 +121,7 @@ impl<'a> Claims<'a> {
 }
 
 /// Why the claim is about another process, if it is.
-fn another(host: &Host<'_>, claim: &Claim, process: &HostProcess, link: Link) -> Option<String> {
+fn another(host: &Host<'_>, ledger: &LedgerRead, claim: &Claim, process: &HostProcess, link: Link) -> Option<String> {
     let began = process.started_at;
     if let Some((boot, start)) = &claim.start {
         if *boot != host.census.boot_id {
@@ -129,6 +135,12 @@ fn another(host: &Host<'_>, claim: &Claim, process: &HostProcess, link: Link) ->
         return Some(format!("ended {} before this process started", span(began.since(until))));
     }
     let recorded = claim.started_at?;
+    if ledger.r#type == LedgerType::Stepwise {
+        // It is the run that began then. An adapter may be older, as it is used again; or a little younger.
+        let late = began.since(recorded.after(STEPWISE_WRITES_WITHIN));
+        return (link == Link::Process && late > TOLERANCE)
+            .then(|| format!("is of a run that began {} before this process", span(began.since(recorded))));
+    }
     match link {
         Link::Process if claim.start.is_none() && apart(recorded, began) > TOLERANCE => {
             Some(format!("has a start that is {} away: the pid was used again", span(apart(recorded, began))))
@@ -159,7 +171,6 @@ fn stepwise(host: &Host<'_>, ledger: &LedgerRead, at: usize, link: Link) -> Opti
         Some(store) if store == ledger.path || ledger.aliases.contains(store) => {}
         Some(store) => return Some(format!("is in another store than the process names ({store})")),
         None if !host.is_readable(at) => return Some("can not be checked: the environment is not readable".to_owned()),
-        None if link == Link::Session => {}
         None => return Some("is in a store that the process does not name in its environment".to_owned()),
     }
     (link == Link::Process && !host.is_leader(at))
@@ -172,9 +183,16 @@ fn shape(ledger: &LedgerRead, claim: &Claim, process: &HostProcess, link: Link) 
     if elsewhere {
         return Some("has another process group".to_owned());
     }
+    if ledger.r#type == LedgerType::Stepwise {
+        return None;
+    }
+    // Who took the pid later may have left a group of this number, too.
+    let is_near = claim.started_at.is_some_and(|recorded| apart(recorded, process.started_at) <= CHAIN_GROWS_WITHIN);
+    if link == Link::Group && claim.until.is_none() && !is_near {
+        return Some("may be about an earlier group of this number".to_owned());
+    }
     let timeless = claim.start.is_none() && claim.started_at.is_none();
-    (ledger.r#type != LedgerType::Stepwise && link != Link::Session && timeless)
-        .then(|| "does not say when the process started".to_owned())
+    (link != Link::Session && timeless).then(|| "does not say when the process started".to_owned())
 }
 
 /// The recorded command has to be what runs: the same agent, the same words, or the same program.

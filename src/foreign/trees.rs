@@ -165,7 +165,9 @@ impl<'h> Grower<'h, 'h> {
             let of: Vec<usize> = sessions.get(session).into_iter().flatten().copied().collect();
             match of.as_slice() {
                 [tree] if self.may_join(at, session, *tree) => self.join(*tree, found),
-                _ if self.is_claimed(at, session) => {
+                // While an agent of that session lives, a claim may be about an earlier use of the session: a person may have
+                // resumed it.
+                [] if self.is_claimed(at, session) => {
                     let tree = self.trees.len();
                     self.trees.push(Tree { class: "claude", members: Vec::new(), chain: vec![at] });
                     self.join(tree, found);

@@ -3,18 +3,15 @@
 use super::Terms;
 use super::argv;
 use super::catalogue::{Catalogue, Kind};
-use super::claims::{Claims, Entry, Link, Standing, TOLERANCE, span};
+use super::claims::{Claims, Entry, Link, STEPWISE_WRITES_WITHIN, Standing, TOLERANCE, span};
 use super::host::{Host, JOBS_DIRECTORY, SESSION, STORE, WORKLOAD};
 use super::trees::Tree;
 use crate::model::{
-    ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerBook, LedgerRead, LedgerType, Pid, Reading,
-    Time,
+    ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerBook, LedgerRead, LedgerType, Pid, ProcId,
+    Reading, Time,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// From the start of an adapter to its pid in Stepwise's store: what the code of Stepwise allows, and a busy machine takes.
-const STEPWISE_WRITES_WITHIN: Duration = Duration::from_secs(60);
 
 /// What decides about trees, beside the tree itself.
 pub(super) struct Judge<'j> {
@@ -87,6 +84,7 @@ impl Judge<'_> {
             user: root.user,
             started_at: root.started_at,
             processes: members().map(|one| one.id).collect(),
+            others_below: self.others_below(tree),
             rss_bytes: members().map(|one| one.rss_bytes).fold(0, u64::saturating_add),
             pss_bytes: members().map(|one| one.pss_bytes).try_fold(0, |sum: u64, pss| Some(sum.saturating_add(pss?))),
             owners: case.owners.iter().map(|owner| self.named(owner)).collect(),
@@ -95,6 +93,18 @@ impl Judge<'_> {
             evidence: said.evidence,
             again_at: said.again_at,
         }
+    }
+
+    /// Whom the growth of the tree passed by, and all below those.
+    fn others_below(&self, tree: &Tree<'_>) -> Vec<ProcId> {
+        let members: BTreeSet<usize> = tree.members.iter().copied().collect();
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<usize> = tree.members.clone();
+        while let Some(at) = open.pop() {
+            let below = self.host.children[at].iter().filter(|child| !members.contains(child));
+            open.extend(below.filter(|child| seen.insert(**child)));
+        }
+        seen.into_iter().map(|at| self.host.all[at].id).collect()
     }
 
     fn named(&self, owner: &Owner) -> ForeignOwner {

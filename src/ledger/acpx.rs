@@ -95,7 +95,14 @@ pub(super) fn read(task: &Task<'_>, place: &Place, folders: &mut Folders) -> Res
             continue;
         }
         let life = here.life_of(session, lease, task.now);
-        book.claims.extend(claims.into_iter().cloned());
+        // What began when the queue owner was dead is not its: a person may go on with the agent's session.
+        let owner_ended = match lease {
+            Some(Ok(lease)) if !session.is_closed && matches!(life, JobLife::Terminal(_)) => lease.heartbeat,
+            _ => None,
+        };
+        let owner_ended = owner_ended.map(|beat| beat.after(STALE));
+        book.claims
+            .extend(claims.into_iter().map(|claim| Claim { until: claim.until.or(owner_ended), ..claim.clone() }));
         note(&mut book, &session.id, life);
     }
     Ok(book)

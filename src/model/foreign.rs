@@ -126,7 +126,8 @@ pub struct Claim {
     pub group: Option<Pid>,
     /// The agent's session.
     pub session: Option<String>,
-    /// When the process started, if the ledger says that, by its clock.
+    /// When the process started, if the ledger says that, by its clock. Of Stepwise: when the run began that has the process; an
+    /// older one may have been used again.
     pub started_at: Option<Time>,
     /// The same in the system's unit, with the boot that it is about.
     pub start: Option<(BootId, StartTime)>,
@@ -215,6 +216,9 @@ pub struct ForeignTree {
     pub started_at: Time,
     /// All that belongs to it and lives, the root first, parents before their children.
     pub processes: Vec<ProcId>,
+    /// All that descends from it, and does not belong to it: a server of jobs that an agent started, another user's process, a
+    /// tree of its own; and whatever those started. Never ended with it.
+    pub others_below: Vec<ProcId>,
     /// The resident memory of all, in bytes.
     pub rss_bytes: u64,
     /// The proportional memory of all, in bytes. None: of one of them it could not be read.

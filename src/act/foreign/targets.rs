@@ -10,6 +10,8 @@ pub struct Condemned {
     pub root: ProcId,
     /// All that belonged to it whenever it was looked at.
     pub members: BTreeSet<ProcId>,
+    /// All that was seen to descend from it, and is none of it: a server of jobs that it started, for example.
+    pub others: BTreeSet<ProcId>,
     /// Why it is to go.
     pub cause: ForeignCause,
     /// Whether it was signalled: what it does since then is no sign that it has something to do.
@@ -33,7 +35,8 @@ impl Condemned {
     /// A tree whose verdict is `Reap`.
     pub fn of(tree: &ForeignTree) -> Condemned {
         let members = tree.processes.iter().copied().chain([tree.root]).collect();
-        Condemned { root: tree.root, members, cause: tree.cause, told: false }
+        let others = tree.others_below.iter().copied().collect();
+        Condemned { root: tree.root, members, others, cause: tree.cause, told: false }
     }
 
     /// Whom the next signal is for, by a look that began after the last one was sent. Who is found now belongs to it from
@@ -41,7 +44,8 @@ impl Condemned {
     ///
     /// - The root lives: its verdict is asked again, and only a tree that still is to go has anybody to be signalled.
     /// - The root has ended: what is left of it goes, unless a tree of its own says that somebody needs it.
-    /// - Who was forked by a member since, or began in the root's own session, is a member.
+    /// - Who was forked by a member since, or began in the root's own session, is a member; but nobody whom a look has passed by,
+    ///   nor what such a one starts.
     pub fn aim(&mut self, census: &Census, trees: &[ForeignTree]) -> Aimed {
         let processes = match &census.processes {
             Reading::Known(processes) => processes,
@@ -52,19 +56,30 @@ impl Condemned {
                 ForeignVerdict::Keep if self.told && self.is_busy_orphan(tree) => {}
                 ForeignVerdict::Keep => return Aimed::Spared(tree.evidence.clone()),
                 ForeignVerdict::Unknown => return Aimed::Unknown(tree.evidence.clone()),
-                ForeignVerdict::Reap => self.members.extend(&tree.processes),
+                ForeignVerdict::Reap => self.follow(tree),
             }
         } else if is_alive(processes, self.root) {
             // Its class is known by its command line: it may be another program now.
             return Aimed::Spared("it is no longer what it was".into());
         }
-        let wanted = self.wanted(trees);
+        let mut spared = self.wanted(trees);
+        let mut others: BTreeSet<ProcId> = self.others.iter().copied().filter(|id| is_alive(processes, *id)).collect();
+        descend(processes, &mut others, &self.members);
+        spared.extend(&others);
+        self.others.extend(others);
         let members = self.members.iter().copied().chain(stragglers(processes, self.root));
         let mut left: BTreeSet<ProcId> =
-            members.filter(|id| is_alive(processes, *id) && !wanted.contains(id)).collect();
-        descend(processes, &mut left, &wanted);
+            members.filter(|id| is_alive(processes, *id) && !spared.contains(id)).collect();
+        descend(processes, &mut left, &spared);
         self.members.extend(&left);
         if left.is_empty() { Aimed::Gone } else { Aimed::At(parents_first(processes, &left)) }
+    }
+
+    /// What belongs to it by a fresh look, and what does not.
+    fn follow(&mut self, tree: &ForeignTree) {
+        self.others.retain(|id| !tree.processes.contains(id));
+        self.members.extend(&tree.processes);
+        self.others.extend(tree.others_below.iter().filter(|id| !self.members.contains(id)));
     }
 
     /// Whether it is kept only because it does something: an orphan that was told to end does.
@@ -116,8 +131,8 @@ fn stragglers(processes: &BTreeMap<Pid, HostProcess>, root: ProcId) -> Vec<ProcI
     if led { processes.values().filter(inside).map(|it| it.id).collect() } else { Vec::new() }
 }
 
-/// Adds what descends from these, but for what is wanted and what is below that.
-fn descend(processes: &BTreeMap<Pid, HostProcess>, left: &mut BTreeSet<ProcId>, wanted: &BTreeSet<ProcId>) {
+/// Adds what descends from these, but for what is spared and what is below that.
+fn descend(processes: &BTreeMap<Pid, HostProcess>, left: &mut BTreeSet<ProcId>, spared: &BTreeSet<ProcId>) {
     let mut children: BTreeMap<Pid, Vec<&HostProcess>> = BTreeMap::new();
     for process in processes.values().filter(|process| !process.is_zombie()) {
         if let Some(parent) = process.parent {
@@ -127,7 +142,7 @@ fn descend(processes: &BTreeMap<Pid, HostProcess>, left: &mut BTreeSet<ProcId>, 
     let mut open: Vec<ProcId> = left.iter().copied().collect();
     while let Some(parent) = open.pop() {
         for child in children.get(&parent.pid).into_iter().flatten() {
-            if !wanted.contains(&child.id) && left.insert(child.id) {
+            if !spared.contains(&child.id) && left.insert(child.id) {
                 open.push(child.id);
             }
         }
@@ -202,6 +217,7 @@ mod tests {
             user: 1,
             started_at: Time(0),
             processes,
+            others_below: Vec::new(),
             rss_bytes: 0,
             pss_bytes: None,
             owners: Vec::new(),
@@ -298,6 +314,24 @@ mod tests {
             let trees = [leaked(&[10]), tree(&[12, 13], verdict, cause)];
             assert_eq!(condemned.aim(&census(rows), &trees), expected, "{cause:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_the_tree_started_outlives_it_with_all_that_the_server_started() {
+        // 20 is a server in the root's own session, 21 a job of its; 22 it starts when the tree has gone.
+        let mut whole = leaked(&[10, 11]);
+        whole.others_below = [20, 21].map(id).into();
+        let mut condemned = Condemned::of(&whole);
+        let alive: &[Row] = &[(10, 1, 10), (11, 10, 10), (20, 11, 10), (21, 20, 10)];
+        assert_eq!(condemned.aim(&census(alive), &[whole]), at(&[10, 11]));
+        assert_eq!(condemned.aim(&census(&[(11, 1, 10), (20, 11, 10), (21, 20, 10), (22, 20, 10)]), &[]), at(&[11]));
+        assert_eq!(condemned.aim(&census(&[(20, 1, 10), (22, 1, 10), (23, 22, 10)]), &[]), Aimed::Gone);
+        // Who was passed by while the root lived, and was not known when it was condemned.
+        let mut condemned = Condemned::of(&leaked(&[10, 11]));
+        let mut later = leaked(&[10, 11]);
+        later.others_below = vec![id(20)];
+        assert_eq!(condemned.aim(&census(&[(10, 1, 10), (11, 10, 10), (20, 11, 20)]), &[later]), at(&[10, 11]));
+        assert_eq!(condemned.aim(&census(&[(20, 11, 20), (11, 1, 10)]), &[]), at(&[11]));
     }
 
     #[test]

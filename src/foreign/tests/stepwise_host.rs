@@ -70,6 +70,7 @@ fn frozen() -> Census {
 /// The store of the host, of what was asked.
 fn store(question: &Question, as_of: Time) -> LedgerRead {
     let book: Value = serde_json::from_str(BOOK).unwrap();
+    let time = |value: &Value| value.as_str().map(|_| serde_json::from_value(value.clone()).unwrap());
     let claims: Vec<Claim> = book["claims"]
         .as_array()
         .unwrap()
@@ -79,7 +80,8 @@ fn store(question: &Question, as_of: Time) -> LedgerRead {
             pid: Pid::new(number(&claim["pid"])),
             group: Pid::new(number(&claim["group"])),
             session: claim["session"].as_str().map(str::to_owned),
-            until: claim["until"].as_str().map(|_| serde_json::from_value(claim["until"].clone()).unwrap()),
+            started_at: time(&claim["startedAt"]),
+            until: time(&claim["until"]),
             in_guest: claim["inGuest"].as_bool().unwrap(),
             ..Claim::default()
         })

@@ -79,6 +79,9 @@ fn a_server_that_an_agent_started_is_no_part_of_its_tree_nor_is_what_the_server_
     assert_eq!(pids(tree_of(&trees, 100)), [100, 101, 102, 103]);
     assert_eq!(tree_of(&trees, 200).cause, ForeignCause::OwnerActive);
     assert_eq!(trees.len(), 2);
+    // Who ends the first has to know of them.
+    let others: Vec<i32> = tree_of(&trees, 100).others_below.iter().map(|other| other.pid.get()).collect();
+    assert_eq!(others, [120, 121, 200, 201, 202, 203]);
 }
 
 #[test]
@@ -153,6 +156,26 @@ fn a_tool_is_reaped_by_its_session_when_nothing_else_of_its_tree_is_left() {
     let running = stepwise(vec![run("job-a", 100, None)], &[("job-a", "running")]);
     let trees = judged(&census([escaped(120, 1, "session-100")]), &[running]);
     assert_eq!(trees[0].cause, ForeignCause::OwnerActive);
+}
+
+#[test]
+fn what_a_person_started_in_a_session_that_they_resumed_is_not_the_failed_jobs() {
+    // The run was in flight when its job was abandoned, so that it never ended.
+    let store = || stepwise(vec![run("job-a", 100, None)], &[("job-a", "failed")]);
+    let session = &[("CLAUDE_CODE_SESSION_ID", "session-100")];
+    let persons = HostProcess { has_terminal: true, ..process(200, 1, &["claude", "--resume", "session-100"]) };
+    let server = || marked(process(220, 1, &["node", "vite"]), session);
+    let reaped = |all: Vec<HostProcess>, ledgers: &[LedgerRead]| {
+        let trees = judged(&census(all), ledgers);
+        trees.iter().filter(|tree| tree.verdict == ForeignVerdict::Reap).flat_map(pids).collect::<Vec<_>>()
+    };
+    assert_eq!(reaped(vec![persons.clone(), server()], &[store()]), [0_i32; 0]);
+    assert_eq!(reaped(vec![server()], &[store()]), [0_i32; 0], "it names no store: Stepwise's tools do");
+    // The same of acpx, whose sessions are in no environment but by their name.
+    let claim = Claim { session: Some("session-100".to_owned()), job: "r1".to_owned(), ..Claim::default() };
+    let acpx = ledger(LedgerType::Acpx, "/home/u/.acpx", vec![claim], &[("r1", "closed")]);
+    assert_eq!(reaped(vec![persons, server()], std::slice::from_ref(&acpx)), [0_i32; 0]);
+    assert_eq!(reaped(vec![server()], &[acpx]), [220]);
 }
 
 #[test]

@@ -200,6 +200,40 @@ fn a_pid_that_is_used_again_is_nobodys_but_its_own() {
 }
 
 #[test]
+fn a_run_of_stepwises_begins_before_its_adapter_or_uses_an_older_one() {
+    // Nothing in its arguments names a job: the record alone decides.
+    let bare = || {
+        let script = "/srv/shop/node_modules/.bin/claude-agent-acp";
+        census([with_store(process(100, 50, &["node", script]))])
+    };
+    for (what, began, expected) in [
+        ("used again by a run that began later", 400, ForeignCause::OwnerTerminal),
+        ("spawned 29 s after the run began", 629, ForeignCause::OwnerTerminal),
+        ("a pid that was used again, of a run that never ended", 900, ForeignCause::Disagreement),
+    ] {
+        let claim = Claim { started_at: Some(ago(began)), ..run("job-a", 100, None) };
+        let (_, cause, evidence) = verdict(&bare(), &[failed(vec![claim.clone()])], &terms());
+        assert_eq!(cause, expected, "{what}: {evidence}");
+        let (_, cause, evidence) = verdict(&bare(), &[stepwise(vec![claim], &[("job-a", "running")])], &terms());
+        assert_ne!(cause, ForeignCause::OwnerTerminal, "{what}: {evidence}");
+    }
+}
+
+#[test]
+fn a_group_that_somebody_else_left_later_is_not_the_recorded_one() {
+    // Its leader has gone. Of a record without an end, only the time says whose leader that was.
+    let left = || census([member(100, 1, 99, &["node", "/opt/bin/claude-agent-acp"])]);
+    let read = |started: u64, until: Option<Time>| {
+        let claim = Claim { started_at: Some(ago(started)), until, ..run("j", 99, None) };
+        [ledger(LedgerType::Files, "/srv/jobs", vec![claim], &[("j", "failed")])]
+    };
+    assert_eq!(verdict(&left(), &read(605, None), &terms()).1, ForeignCause::OwnerTerminal);
+    assert_eq!(verdict(&left(), &read(5000, None), &terms()).1, ForeignCause::Disagreement);
+    assert_eq!(verdict(&left(), &read(5000, Some(ago(300))), &terms()).1, ForeignCause::OwnerTerminal);
+    assert_eq!(verdict(&left(), &read(5000, Some(ago(4000))), &terms()).1, ForeignCause::Disagreement);
+}
+
+#[test]
 fn a_clock_that_was_set_ends_no_tree_of_a_job_that_goes_on() {
     // The adapter seems to be younger than the runs of both jobs, of which one waits with its runs completed.
     let claims = vec![run("job-a", 100, Some(ago(4000))), run("job-b", 100, Some(ago(4000)))];

@@ -15,7 +15,7 @@ mod tests;
 
 use super::listing::{Listed, Listing};
 use super::process::{clock_ticks_per_second, is_gone, page_size};
-use super::read::{Found, Home, read_stat};
+use super::read::{Found, Home, read_stat, status_number};
 use super::stat::Stat;
 use super::table::since_boot;
 use super::turns::Turns;
@@ -181,7 +181,8 @@ impl HostTable {
             Found::Gone => return Ok(Found::Gone),
             Found::Hidden => return Ok(Found::Hidden),
         };
-        let Some(user) = home.user()? else { return Ok(Found::Gone) };
+        let Found::There(status) = home.status()? else { return Ok(Found::Gone) };
+        let Some(user) = status_number(&status, "Uid:") else { return Ok(Found::Gone) };
         let before = before.filter(|known| known.process.id.start == stat.start);
         // It has no memory of its own: it is ending, or the kernel's.
         let bare = stat.virtual_bytes == 0;
@@ -201,6 +202,14 @@ impl HostTable {
             argv = words_in(&cmdline, MAX_COMMAND);
             exe = home.executable();
             (environment, unsettled) = match home.environment()? {
+                // Its paths, and the pids that it writes down, are those of another world: a ledger of that name here may be
+                // another one, and a pid in it another process.
+                Found::There(_) if is_in_container(&status) => (
+                    Reading::Unknown(
+                        "it is in a pid namespace of its own, so what it names is not of this host".into(),
+                    ),
+                    false,
+                ),
                 Found::There(bytes) if bytes.is_empty() && !has_empty_environment(&stat) => {
                     let before = before.map(|known| known.process.environment.clone());
                     (before.unwrap_or_else(|| Reading::Unknown("it is in the middle of an exec".into())), true)
@@ -305,6 +314,14 @@ fn take(process: &mut HostProcess, stat: Stat) {
 fn has_empty_environment(stat: &Stat) -> bool {
     let [.., start, end] = stat.layout;
     start != 0 && start == end
+}
+
+/// Whether it has pids below those that `/proc` shows: it lives in a container, or another pid namespace of its own.
+fn is_in_container(status: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(status);
+    text.lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|pids| pids.split_ascii_whitespace().count() > 1)
 }
 
 /// How long after the boot it started.

@@ -62,9 +62,14 @@ impl Home {
         })
     }
 
+    /// Its `status`.
+    pub(super) fn status(&self) -> Result<Found<Vec<u8>>, OsError> {
+        self.file("status")
+    }
+
     /// The real user; none: it has ended.
     pub(super) fn user(&self) -> Result<Option<u32>, OsError> {
-        Ok(match self.file("status")? {
+        Ok(match self.status()? {
             Found::There(text) => status_number(&text, "Uid:"),
             Found::Gone | Found::Hidden => None,
         })

@@ -53,6 +53,18 @@ fn a_process_is_told_with_its_words_its_user_and_what_was_asked_of_its_environme
 }
 
 #[test]
+fn what_lives_in_a_pid_namespace_below_ours_is_in_a_container() {
+    for (status, expected) in [
+        ("Name:\tx\nNSpid:\t4711\nUid:\t1\n", false),
+        ("Name:\tx\nNSpid:\t4711\t57\nUid:\t1\n", true),
+        ("Name:\tx\nNSpid:\t4711\t57\t1\n", true),
+        ("Name:\tNSpid: 1 2\n", false),
+    ] {
+        assert_eq!(is_in_container(status.as_bytes()), expected, "{status:?}");
+    }
+}
+
+#[test]
 fn a_kernel_thread_and_an_empty_environment_are_known_to_have_no_variables() {
     let mut command = Command::new("sleep");
     let (mut child, held) = start(command.arg("1051").env_clear());
