@@ -110,9 +110,14 @@ pub fn paint(colour: bool, tone: Tone, text: &str) -> String {
     if !colour || code.is_empty() || text.is_empty() { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
 }
 
-/// Text that others wrote, without what could steer a terminal. Line feeds and tabs stay.
+/// Text that others wrote, without what could steer a terminal, or show it in another order than it is. Line feeds and tabs stay.
 pub fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars().filter(|c| (!c.is_control() && !is_invisible(*c)) || matches!(c, '\n' | '\t')).collect()
+}
+
+/// Marks of direction, and characters of no width.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The same on one line.
@@ -127,6 +132,7 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\x1b[2J\tb\r\nc\u{9b}"), "a[2J\tb\nc");
+        assert_eq!(harmless("a\u{202e}b\u{2066}\u{feff}é"), "abé");
         assert_eq!(one_line("  two\n lines\x07 "), "two lines");
     }
 }

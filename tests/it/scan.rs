@@ -218,20 +218,21 @@ fn an_orphan_is_reaped_only_if_its_class_is_listed_and_nobody_talks_to_it() {
     let (goose, opencode, fifo) = (host.path("bin/goose"), host.path("bin/opencode"), host.path("fifo"));
     nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let client = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
-    let forgotten = host.start_orphan(&goose, "/dev/null");
-    let talks = host.start_orphan(&goose, &fifo);
-    let unlisted = host.start_orphan(&opencode, "/dev/null");
+    let forgotten = host.start_orphan(&goose, ": |");
+    let talks = host.start_orphan(&goose, &format!("<{fifo}"));
+    let detached = host.start_orphan(&goose, "</dev/null");
+    let unlisted = host.start_orphan(&opencode, ": |");
     let verdicts = |more: &[&str]| {
         let items = host.scan(more);
         let of = |pid: i32| items.iter().find(|item| item["pid"] == pid).map(|item| item["verdict"].clone());
-        [&forgotten, &talks, &unlisted].map(|root| of(root.pid).unwrap_or_default())
+        [&forgotten, &talks, &detached, &unlisted].map(|root| of(root.pid).unwrap_or_default())
     };
-    assert_eq!(verdicts(&[]), ["Keep", "Keep", "Keep"]);
+    assert_eq!(verdicts(&[]), ["Keep", "Keep", "Keep", "Keep"]);
     // A ledger of another test's that can not be read holds it back for as long.
     wait_for("the forgotten one to be condemned", || {
         let now = verdicts(&["--orphans", "goose"]);
-        (now == ["Reap", "Keep", "Keep"]).then_some(()).or_else(|| {
-            assert_eq!(now[1..], ["Keep", "Keep"].map(Value::from));
+        (now == ["Reap", "Keep", "Keep", "Keep"]).then_some(()).or_else(|| {
+            assert_eq!(now[1..], ["Keep", "Keep", "Keep"].map(Value::from));
             None
         })
     });
@@ -239,7 +240,8 @@ fn an_orphan_is_reaped_only_if_its_class_is_listed_and_nobody_talks_to_it() {
     assert_eq!(unasked.status.code(), Some(1), "{}", String::from_utf8_lossy(&unasked.stderr));
     let reaped = host.tenure(&["reap", "--yes", "--orphans", "goose", &forgotten.pid.to_string()]);
     assert!(reaped.status.success(), "{}", String::from_utf8_lossy(&reaped.stderr));
-    assert_eq!([&forgotten, &talks, &unlisted].map(|root| root.is_alive()), [false, true, true]);
+    let live = [&forgotten, &talks, &detached, &unlisted].map(|root| root.is_alive());
+    assert_eq!(live, [false, true, true, true]);
     drop(client);
 }
 

@@ -119,6 +119,10 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
     );
     child.wait().unwrap();
     drop(end);
+    // What began later is not its, though it may have the agent's session in its environment.
+    let stale: jiff::Timestamp = "2026-11-27T19:45:15Z".parse().unwrap();
+    let book = known(read(&home.source(), &question));
+    assert_eq!(book.claims[0].until, Some(Time(stale.as_millisecond())));
     assert_eq!(home.life(), JobLife::Terminal(format!("its queue owner {} is dead", id.pid)));
 
     let again = |change: &dyn Fn(&mut Value)| {

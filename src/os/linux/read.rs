@@ -62,17 +62,9 @@ impl Home {
         })
     }
 
-    /// Its `status`.
+    /// Its `status`: users, and pids in other namespaces.
     pub(super) fn status(&self) -> Result<Found<Vec<u8>>, OsError> {
         self.file("status")
-    }
-
-    /// The real user; none: it has ended.
-    pub(super) fn user(&self) -> Result<Option<u32>, OsError> {
-        Ok(match self.status()? {
-            Found::There(text) => status_number(&text, "Uid:"),
-            Found::Gone | Found::Hidden => None,
-        })
     }
 
     /// The path of the executable; none: there is none, or it is not for us to see.

@@ -133,7 +133,7 @@ impl Host {
     /// Starts a tree whose parent ends at once: in the session that this one began, below whoever adopts it. `stdin`: what it
     /// reads from.
     pub fn start_orphan(&mut self, script: &str, stdin: &str) -> Process {
-        let line = format!("sh {script} acp <{stdin} >/dev/null 2>&1 & echo $!");
+        let line = format!("{stdin} sh {script} acp >/dev/null 2>&1 & echo $!");
         let output = self.command(&["sh", "-c", &line], &[]).stdout(Stdio::piped()).output().unwrap();
         let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         wait_for("the orphan and its child", || {
