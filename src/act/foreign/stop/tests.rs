@@ -36,6 +36,7 @@ fn tree(root: ProcId, verdict: ForeignVerdict) -> ForeignTree {
         user: 0,
         started_at: Time(0),
         processes: vec![root],
+        others_below: Vec::new(),
         rss_bytes: 0,
         pss_bytes: None,
         owners: Vec::new(),
