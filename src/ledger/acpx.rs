@@ -161,10 +161,14 @@ impl Here {
             Some(Ok(lease)) => lease,
         };
         match self.owner_of(lease) {
-            Owner::Dead(proof) if lease.session == session.id && was_held(session, lease, now) => JobLife::Terminal(proof),
+            Owner::Dead(proof) if lease.session == session.id && was_held(session, lease, now) => {
+                JobLife::Terminal(proof)
+            }
             Owner::Dead(proof) => JobLife::Active(format!("open; {proof}, but its adapter may not be of that owner")),
             Owner::Lives => JobLife::Active(format!("open, held by queue owner {}", lease.owner)),
-            Owner::Unsure => JobLife::Active(format!("open; whether its queue owner {} lives is not known", lease.owner)),
+            Owner::Unsure => {
+                JobLife::Active(format!("open; whether its queue owner {} lives is not known", lease.owner))
+            }
         }
     }
 }
@@ -227,7 +231,8 @@ fn session_of(bytes: &[u8], ours: &BTreeSet<Pid>) -> Result<Session, String> {
     let exited_at = time("last_agent_exit_at", &record.last_agent_exit_at);
     let closed_at = time("closed_at", &record.closed_at);
     let mut claims = Vec::new();
-    let names: BTreeSet<&str> = record.acp_session_id.text().into_iter().chain(record.agent_session_id.text()).collect();
+    let names: BTreeSet<&str> =
+        record.acp_session_id.text().into_iter().chain(record.agent_session_id.text()).collect();
     for name in names {
         match named(&record.pid, &Scalar::Nothing, Some(name), ours) {
             Named::Claim(claim) => claims.push(Claim {

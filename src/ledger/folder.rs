@@ -62,7 +62,8 @@ impl Stand {
 
     fn is_fresh(&self) -> bool {
         let at = Duration::from_secs(u64::try_from(self.anything.0).unwrap_or(0));
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + at).is_ok_and(|age| age < FRESH) || self.anything.0 < 0
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + at).is_ok_and(|age| age < FRESH)
+            || self.anything.0 < 0
     }
 }
 
@@ -99,7 +100,10 @@ impl<T> Folder<T> {
         let total = names.len();
         for name in names {
             if Instant::now() > rules.deadline {
-                let what = format!("{} of {total} files were read in time; the next look goes on from there", self.files.len());
+                let what = format!(
+                    "{} of {total} files were read in time; the next look goes on from there",
+                    self.files.len()
+                );
                 self.files.append(&mut before);
                 return Err(what);
             }
@@ -132,7 +136,12 @@ impl<T> Folder<T> {
     }
 
     /// The names of the files, and the owner of the directory. While it changes a listing may leave out a file that stays.
-    fn list(&self, directory: &Path, rules: &Rules, wanted: impl Fn(&str) -> bool) -> Result<(Vec<String>, u32), String> {
+    fn list(
+        &self,
+        directory: &Path,
+        rules: &Rules,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(Vec<String>, u32), String> {
         let meta = || fs::symlink_metadata(directory).map_err(|error| in_words(directory, &error));
         for _ in 0..ATTEMPTS {
             let before = meta()?;

@@ -109,7 +109,11 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
     assert_eq!(book.claims[0].start, Some((boot_id().unwrap(), id.start)));
 
     kill(id);
-    assert_eq!(home.life(), JobLife::Terminal(format!("its queue owner {} is dead", id.pid)), "though nobody collected it");
+    assert_eq!(
+        home.life(),
+        JobLife::Terminal(format!("its queue owner {} is dead", id.pid)),
+        "though nobody collected it"
+    );
     child.wait().unwrap();
     drop(end);
     assert_eq!(home.life(), JobLife::Terminal(format!("its queue owner {} is dead", id.pid)));
@@ -122,10 +126,19 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
     };
     let is_active = |life: JobLife| matches!(life, JobLife::Active(_));
     assert!(is_active(again(&|lease| lease["heartbeatAt"] = NOW.to_string().into())), "a lease that is fresh");
-    assert!(is_active(again(&|lease| lease["createdAt"] = "2026-11-27T19:40:00Z".into())), "a lease younger than the adapter");
-    assert!(is_active(again(&|lease| lease["heartbeatAt"] = "2026-11-27T19:39:00Z".into())), "one that ended before it");
+    assert!(
+        is_active(again(&|lease| lease["createdAt"] = "2026-11-27T19:40:00Z".into())),
+        "a lease younger than the adapter"
+    );
+    assert!(
+        is_active(again(&|lease| lease["heartbeatAt"] = "2026-11-27T19:39:00Z".into())),
+        "one that ended before it"
+    );
     assert!(is_active(again(&|lease| lease["processIdentity"] = Value::Null)), "an owner without an identity");
-    assert!(is_active(again(&|lease| lease["processIdentity"]["pidNamespace"] = "pid:[1]".into())), "of another namespace");
+    assert!(
+        is_active(again(&|lease| lease["processIdentity"]["pidNamespace"] = "pid:[1]".into())),
+        "of another namespace"
+    );
     assert!(is_active(again(&|lease| lease["sessionId"] = "another".into())), "the lease of another session");
     fs::write(home.1.join(format!("queues/{KEY}.lock")), &lease[..40]).unwrap();
     assert!(is_active(home.life()), "half a lease");

@@ -33,7 +33,8 @@ fn a_reading_that_does_not_come_back_is_given_up_on_and_no_second_one_is_started
 fn a_reader_that_breaks_down_is_unknown() {
     let mut desk = Desk::default();
     let patience = Duration::from_secs(10);
-    let answer = desk.ask_by(&stepwise("/nowhere".as_ref()), &Question::default(), NOW, patience, |_, _| panic!("on purpose"));
+    let answer =
+        desk.ask_by(&stepwise("/nowhere".as_ref()), &Question::default(), NOW, patience, |_, _| panic!("on purpose"));
     assert!(answer.book.unwrap_err().contains("broke down"));
     assert!(!desk.is_busy());
 }

@@ -75,7 +75,10 @@ fn a_claim_says_what_its_run_says() {
     let claim = &book.claims[0];
     assert_eq!((claim.group, claim.in_guest), (Some(pid(4536)), false));
     assert_eq!(claim.session.as_deref(), Some("13bc6943-36d4-4309-82f9-0407e7e13b5b"));
-    assert_eq!(claim.started_at, "2026-11-23T09:31:21.423Z".parse::<jiff::Timestamp>().ok().map(|t| Time(t.as_millisecond())));
+    assert_eq!(
+        claim.started_at,
+        "2026-11-23T09:31:21.423Z".parse::<jiff::Timestamp>().ok().map(|t| Time(t.as_millisecond()))
+    );
     let question = Question {
         sessions: ["13bc6943-36d4-4309-82f9-0407e7e13b5b".to_owned()].into(),
         jobs: ["job-e5afd2d7".to_owned(), "job-b7e898f8".to_owned()].into(),
@@ -135,7 +138,11 @@ fn a_busy_writer_never_meets_a_lock_of_ours() {
             looks
         });
         for turn in 0..300 {
-            let sql = format!("BEGIN; {} {} COMMIT", job(&format!("j{turn}"), "failed"), run(&format!("r{turn}"), &format!("j{turn}"), 700, true));
+            let sql = format!(
+                "BEGIN; {} {} COMMIT",
+                job(&format!("j{turn}"), "failed"),
+                run(&format!("r{turn}"), &format!("j{turn}"), 700, true)
+            );
             assert_eq!(writer.run(&sql), "ok", "{turn}");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -262,7 +269,12 @@ fn odd_entries_are_doubted_and_never_missed() {
     let question = Question { sessions: ["s1".to_owned()].into(), ..about([1, 50, 601, 602, 603, 604, 605]) };
     let book = known(read(&stepwise(&store), &question));
     let unreadable: Vec<&str> = book.unreadable.iter().map(|line| line.split(": ").next().unwrap()).collect();
-    assert_eq!(unreadable, ["step run zero", "step run minus", "step run broken", "step run list"], "{:?}", book.unreadable);
+    assert_eq!(
+        unreadable,
+        ["step run zero", "step run minus", "step run broken", "step run list"],
+        "{:?}",
+        book.unreadable
+    );
     let claim = |session_or_pid: Option<i32>| {
         book.claims.iter().find(|claim| claim.pid.map(|pid| pid.get()) == session_or_pid).unwrap()
     };

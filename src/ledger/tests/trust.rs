@@ -71,7 +71,9 @@ fn a_spec_that_makes_no_sense_is_refused_in_words() {
     let cases: [(LedgerSpec, fn(&SourceError) -> bool); 5] = [
         (LedgerSpec { r#type: None, ..good.clone() }, |error| matches!(error, SourceError::NoType)),
         (LedgerSpec { path: "jobs".into(), ..good.clone() }, |error| matches!(error, SourceError::Path(_))),
-        (LedgerSpec { user: Some("no such user".into()), ..good.clone() }, |error| matches!(error, SourceError::User(_))),
+        (LedgerSpec { user: Some("no such user".into()), ..good.clone() }, |error| {
+            matches!(error, SourceError::User(_))
+        }),
         (with(Fields { pid: String::new(), ..Fields::default() }), |error| matches!(error, SourceError::Field("pid"))),
         (with(Fields { terminal: Vec::new(), ..Fields::default() }), |error| matches!(error, SourceError::NoTerminal)),
     ];
