@@ -204,7 +204,7 @@ fn read(mut words: Vec<Cow<'_, str>>, layers: usize) -> Option<Program<'_>> {
                 let module = words.get(at + 2)?.clone();
                 return Some(Program { names: vec![module], arguments, ..Program::default() });
             }
-            if words.get(1)? == "-c" {
+            if words.iter().skip(1).take_while(|word| word.starts_with('-')).any(|word| word == "-c") {
                 return None;
             }
             let at = past_flags(&words, 1, INTERPRETER_VALUES);

@@ -146,7 +146,7 @@ fn has_argument(program: &Program<'_>, wanted: &str) -> bool {
     for word in &program.arguments {
         if word.starts_with('-') {
             after_flag = !word.contains('=');
-        } else if word == wanted {
+        } else if fits(wanted, word) {
             return true;
         } else if !std::mem::take(&mut after_flag) {
             return false;

@@ -108,7 +108,7 @@ pub fn question(census: &Census, catalogue: &Catalogue) -> Question {
 }
 
 /// The trees of others, by the pid of their roots, each with what is to become of it. The ledgers have to be answers to the
-/// [`question`] of this census: a job that was not asked for would be missing.
+/// [`question`] of this census: a job that was not asked for would be missing. Of a process table that is unknown there are none.
 pub fn attribute(census: &Census, catalogue: &Catalogue, ledgers: &[LedgerRead], terms: &Terms) -> Vec<ForeignTree> {
     let host = Host::new(census, catalogue);
     let claims = Claims::new(ledgers);

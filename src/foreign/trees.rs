@@ -37,6 +37,8 @@ pub(super) struct Grower<'h, 'a> {
     claims: &'h Claims<'a>,
     /// What may be a server of jobs that the catalogue does not know, with the agents that it started and a ledger claims.
     starts_owned: BTreeMap<usize, Vec<usize>>,
+    /// The same: it told its agents of a store that it was not told of itself.
+    names_store: BTreeSet<usize>,
     tree_of: Vec<Option<usize>>,
     trees: Vec<Tree<'h>>,
 }
@@ -48,6 +50,7 @@ pub(super) fn grow<'h>(host: &'h Host<'h>, catalogue: &'h Catalogue, claims: &'h
         catalogue,
         claims,
         starts_owned: BTreeMap::new(),
+        names_store: BTreeSet::new(),
         tree_of: vec![None; host.all.len()],
         trees: Vec::new(),
     };
@@ -67,13 +70,14 @@ impl<'h> Grower<'h, 'h> {
     fn descend(&mut self) {
         let host = self.host;
         let count = host.all.len();
-        for at in 0..count {
-            if host.is_agent_or_its(at)
-                && let Some(parent) = host.parent[at]
-                && host.recognised[parent].is_none()
-                && !self.owners(at).is_empty()
-            {
+        for at in (0..count).filter(|at| host.is_agent_or_its(*at)) {
+            let Some(parent) = host.parent[at].filter(|parent| host.recognised[*parent].is_none()) else { continue };
+            if !self.owners(at).is_empty() {
                 self.starts_owned.entry(parent).or_default().push(at);
+            }
+            let store = host.mark(at, STORE);
+            if store.is_some() && host.is_readable(parent) && host.mark(parent, STORE) != store {
+                self.names_store.insert(parent);
             }
         }
         let mut seen = vec![false; count];
@@ -131,7 +135,8 @@ impl<'h> Grower<'h, 'h> {
         let owners = || -> BTreeSet<_> { tree.chain.iter().flat_map(|at| self.owners(*at)).collect() };
         let Some(recognised) = host.recognised[at] else {
             let started = self.starts_owned.get(&at);
-            return started.is_none_or(|started| started.iter().all(|at| self.owners(*at) == owners()));
+            return !self.names_store.contains(&at)
+                && started.is_none_or(|started| started.iter().all(|at| self.owners(*at) == owners()));
         };
         if one.has_terminal && !root.has_terminal {
             return false;
@@ -198,6 +203,7 @@ impl<'h> Grower<'h, 'h> {
             || host.is(at, Kind::Server)
             || host.mark(at, WORKLOAD).is_some()
             || self.starts_owned.contains_key(&at)
+            || self.names_store.contains(&at)
     }
 
     /// The process and all below that is in no tree. None: one of them has a terminal, and so perhaps a person.

@@ -7,7 +7,8 @@ use super::claims::{Claims, Entry, Link, Standing, TOLERANCE, span};
 use super::host::{Host, JOBS_DIRECTORY, SESSION, STORE, WORKLOAD};
 use super::trees::Tree;
 use crate::model::{
-    ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerRead, LedgerType, Pid, Reading, Time,
+    ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerBook, LedgerRead, LedgerType, Pid, Reading,
+    Time,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -153,9 +154,20 @@ impl Judge<'_> {
                 self.own(case, ledger, &claim.job);
                 case.until = case.until.max(claim.until);
             }
+            // A clock that was set makes a record look older than its process. While the job goes on, that is a doubt: of
+            // Stepwise's records, as only there the arguments may then name another job.
+            Standing::Stale(why) if self.may_be_the_clock(entry) => {
+                case.doubts.insert(format!("{} {why}, but the job goes on", what()));
+            }
             Standing::Stale(why) => drop(case.stale.insert(format!("{} {why}", what()))),
             Standing::Doubt(why) => drop(case.doubts.insert(format!("{} {why}", what()))),
         }
+    }
+
+    fn may_be_the_clock(&self, (ledger, claim): Entry<'_>) -> bool {
+        let ledger = self.claims.ledgers[ledger];
+        let has_ended = |book: &LedgerBook| matches!(book.jobs.get(&claim.job), None | Some(JobLife::Terminal(_)));
+        ledger.r#type == LedgerType::Stepwise && claim.start.is_none() && !ledger.book.known().is_some_and(has_ended)
     }
 
     /// A job is an owner, if its ledger can be relied on.
@@ -350,6 +362,7 @@ impl Judge<'_> {
             let of_this = case.owners.iter().filter(|owner| owner.ledger == at && which(&owner.life));
             let jobs: Vec<String> = of_this
                 .map(|owner| match &owner.life {
+                    Life::Active(word) | Life::Terminal(word) if word.contains(' ') => format!("{}: {word}", owner.job),
                     Life::Active(word) | Life::Terminal(word) => format!("{} is {word}", owner.job),
                     Life::Missing => format!("{} is missing", owner.job),
                     Life::Unknown(_) => format!("{} is not known", owner.job),

@@ -143,7 +143,7 @@ fn is_sound(ledger: &LedgerRead) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn the_never_rules_hold((census, ledgers, terms) in some_world()) {

@@ -48,6 +48,14 @@ fn what_is_not_the_trees_is_not_pulled_in() {
             "a server of jobs",
             vec![HostProcess { exe: None, argv: vec!["stepwise".to_owned()], ..escaped(120, 1, "session-100") }],
         ),
+        (
+            "a server of jobs, by its module",
+            vec![HostProcess {
+                exe: None,
+                argv: ["python3", "-m", "uvicorn", "stepwise.server:app"].map(str::to_owned).into(),
+                ..escaped(120, 1, "session-100")
+            }],
+        ),
         ("only the store", vec![with_store(process(120, 1, TOOL))]),
     ];
     for (what, more) in cases {
@@ -82,6 +90,20 @@ fn an_engine_that_nobody_knows_by_name_is_known_by_what_it_started() {
     let trees = judged(&census(chain(100, 50, "job-a").into_iter().chain([engine]).chain(next)), &[store]);
     assert_eq!(pids(tree_of(&trees, 100)), [100, 101, 102, 103]);
     assert_eq!(pids(tree_of(&trees, 200)), [200, 201, 202, 203]);
+}
+
+#[test]
+fn an_engine_whose_agents_have_no_record_yet_is_known_by_the_store_that_it_tells_them() {
+    let session = ("CLAUDE_CODE_SESSION_ID", "session-100");
+    // Below the tree, and left by it.
+    for parent in [103, 1] {
+        let engine = marked(process(120, parent, &["/opt/engine"]), &[session]);
+        let next = chain(200, 120, "job-b").into_iter().map(|process| marked(process, &[session]));
+        let store = stepwise(vec![run("job-a", 100, Some(ago(300)))], &[("job-a", "failed"), ("job-b", "running")]);
+        let trees = judged(&census(chain(100, 50, "job-a").into_iter().chain([engine]).chain(next)), &[store]);
+        assert_eq!(pids(tree_of(&trees, 100)), [100, 101, 102, 103], "child of {parent}");
+        assert_eq!(tree_of(&trees, 200).cause, ForeignCause::OwnerActive);
+    }
 }
 
 #[test]

@@ -200,6 +200,17 @@ fn a_pid_that_is_used_again_is_nobodys_but_its_own() {
 }
 
 #[test]
+fn a_clock_that_was_set_ends_no_tree_of_a_job_that_goes_on() {
+    // The adapter seems to be younger than the runs of both jobs, of which one waits with its runs completed.
+    let claims = vec![run("job-a", 100, Some(ago(4000))), run("job-b", 100, Some(ago(4000)))];
+    let read = |word| [stepwise(claims.clone(), &[("job-a", "failed"), ("job-b", word)])];
+    let (found, cause, evidence) = verdict(&host(), &read("running"), &terms());
+    assert_eq!((found, cause), (ForeignVerdict::Keep, ForeignCause::Disagreement), "{evidence}");
+    assert_eq!(verdict(&host(), &read("?"), &terms()).1, ForeignCause::Disagreement);
+    assert_eq!(verdict(&host(), &read("completed"), &terms()).0, ForeignVerdict::Reap);
+}
+
+#[test]
 fn a_record_of_a_guest_or_of_process_1_is_no_claim() {
     let editor = process(100, 1, &["node", "/opt/bin/claude-agent-acp"]);
     let guest = Claim { in_guest: true, ..run("job-a", 100, None) };

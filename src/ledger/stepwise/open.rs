@@ -61,14 +61,14 @@ impl Trouble {
             Trouble::Newer(what) => return format!("it is no Stepwise store that we know, or a newer one: {what}"),
             Trouble::Slow(what) => return format!("it could not be read in time: {what}"),
             Trouble::Unsteady => return "it changes faster than it can be read".into(),
+            // A missing table or column.
+            Trouble::Sqlite(rusqlite::Error::SqlInputError { msg, .. }) => return Trouble::Newer(msg).in_words(),
             Trouble::Sqlite(error) => error,
         };
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "its program has locked it".into(),
             Some(ErrorCode::OperationInterrupted) => "it could not be read in time".into(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => format!("it is damaged: {error}"),
-            // A missing table or column.
-            Some(ErrorCode::Unknown) => Trouble::Newer(error.to_string()).in_words(),
             _ => format!("it could not be read: {error}"),
         }
     }
@@ -188,6 +188,8 @@ pub(super) fn read<T>(
                 // a file of our own we may. Elsewhere the next transaction sets one.
                 if way == Way::Log && before.owner == place.trust.me {
                     way = Way::Mark;
+                } else {
+                    thread::sleep(CLOCK_STEP);
                 }
                 last = trouble;
             }

@@ -46,7 +46,6 @@ pub(super) struct Row {
     /// Its id, hashed: whether the row is still the same run.
     pub(super) name: u64,
     pub(super) job: Option<String>,
-    pub(super) is_open: bool,
     pub(super) claim: Option<Claim>,
     /// Why it is not certain that the job has ended, if it says so.
     pub(super) doubt: Option<String>,
@@ -61,14 +60,7 @@ impl Row {
         let run = shown(id);
         let job = row.get_ref(1)?.as_str().ok().map(str::to_owned);
         let completed_at = row.get_ref(4)?;
-        let mut found = Row {
-            name: hash_of(id),
-            is_open: completed_at == ValueRef::Null,
-            claim: None,
-            doubt: None,
-            nonsense: None,
-            job,
-        };
+        let mut found = Row { name: hash_of(id), claim: None, doubt: None, nonsense: None, job };
         let state = match State::of(row.get_ref(2)?) {
             Ok(state) => state,
             Err(error) => {

@@ -15,18 +15,21 @@ const STARTED: &str = "2026-11-27T19:39:17.328Z";
 /// The queue key of the session `echo-25454-0`, as acpx 0.19.1 made it.
 const KEY: &str = "81f6b079e4e383111798024d";
 
-struct Home(TempDir, PathBuf);
+struct Home {
+    _scratch: TempDir,
+    path: PathBuf,
+}
 
 impl Home {
     fn new() -> Home {
         let (scratch, path) = scratch();
         fs::create_dir_all(path.join("sessions")).unwrap();
         fs::create_dir_all(path.join("queues")).unwrap();
-        Home(scratch, path)
+        Home { _scratch: scratch, path }
     }
 
     fn source(&self) -> Source {
-        source(LedgerType::Acpx, &self.1)
+        source(LedgerType::Acpx, &self.path)
     }
 
     fn session(&self, change: impl FnOnce(&mut Value)) {
@@ -37,7 +40,7 @@ impl Home {
             "agent_started_at": STARTED, "title": null, "messages": [{"User": {"content": [{"Text": "hello"}]}}],
         });
         change(&mut record);
-        fs::write(self.1.join("sessions/echo-25454-0.json"), record.to_string()).unwrap();
+        fs::write(self.path.join("sessions/echo-25454-0.json"), record.to_string()).unwrap();
     }
 
     fn lease(&self, owner: Pid, change: impl FnOnce(&mut Value)) {
@@ -50,7 +53,7 @@ impl Home {
                 "timeNamespace": "time:[4026531834]", "startTicks": start.to_string()},
         });
         change(&mut lease);
-        fs::write(self.1.join(format!("queues/{KEY}.lock")), lease.to_string()).unwrap();
+        fs::write(self.path.join(format!("queues/{KEY}.lock")), lease.to_string()).unwrap();
     }
 
     fn book(&self) -> LedgerBook {
@@ -101,7 +104,7 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
     let id = id_of(&child);
     let end = KillOnDrop(id);
     home.lease(id.pid, |_| {});
-    let lease = fs::read(home.1.join(format!("queues/{KEY}.lock"))).unwrap();
+    let lease = fs::read(home.path.join(format!("queues/{KEY}.lock"))).unwrap();
     assert_eq!(home.life(), JobLife::Active(format!("open, held by queue owner {}", id.pid)));
     // The session's claim on its owner, by identity.
     let question = Question { pids: [id.pid].into(), ..Question::default() };
@@ -121,7 +124,7 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
     let again = |change: &dyn Fn(&mut Value)| {
         let mut value: Value = serde_json::from_slice(&lease).unwrap();
         change(&mut value);
-        fs::write(home.1.join(format!("queues/{KEY}.lock")), value.to_string()).unwrap();
+        fs::write(home.path.join(format!("queues/{KEY}.lock")), value.to_string()).unwrap();
         home.life()
     };
     let is_active = |life: JobLife| matches!(life, JobLife::Active(_));
@@ -140,11 +143,11 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
         "of another namespace"
     );
     assert!(is_active(again(&|lease| lease["sessionId"] = "another".into())), "the lease of another session");
-    fs::write(home.1.join(format!("queues/{KEY}.lock")), &lease[..40]).unwrap();
+    fs::write(home.path.join(format!("queues/{KEY}.lock")), &lease[..40]).unwrap();
     assert!(is_active(home.life()), "half a lease");
     let earlier = again(&|lease| lease["processIdentity"]["bootId"] = "00000000-0000-0000-0000-000000000000".into());
     assert_eq!(earlier, JobLife::Terminal(format!("its queue owner {} was of an earlier boot", id.pid)));
-    fs::remove_dir_all(home.1.join("queues")).unwrap();
+    fs::remove_dir_all(home.path.join("queues")).unwrap();
     assert_eq!(home.life(), JobLife::Active("open".into()), "no lease at all");
 }
 
@@ -152,7 +155,7 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
 fn what_is_no_session_that_we_know_is_unreadable_and_what_is_none_to_acpx_is_passed_over() {
     let home = Home::new();
     home.session(|_| {});
-    let at = |name: &str| home.1.join("sessions").join(name);
+    let at = |name: &str| home.path.join("sessions").join(name);
     let whole = fs::read(at("echo-25454-0.json")).unwrap();
     fs::copy(at("echo-25454-0.json"), at("a copy.json")).unwrap();
     fs::write(at("index.json"), "[]").unwrap();
@@ -174,7 +177,7 @@ fn what_is_no_session_that_we_know_is_unreadable_and_what_is_none_to_acpx_is_pas
 fn a_home_without_sessions_is_unknown_and_not_empty() {
     let home = Home::new();
     assert_eq!(home.book(), LedgerBook::default());
-    fs::remove_dir_all(home.1.join("sessions")).unwrap();
+    fs::remove_dir_all(home.path.join("sessions")).unwrap();
     assert!(matches!(read(&home.source(), &about([1])).book, Reading::Unknown(why) if why.contains("is gone")));
     assert!(why(read(&source(LedgerType::Acpx, Path::new("/nowhere")), &about([1]))).contains("is gone"));
 }

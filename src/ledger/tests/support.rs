@@ -16,7 +16,7 @@ const STORE: &str = "TENURE_TEST_LEDGER_STORE";
 
 const SCHEMA: &str = "
     CREATE TABLE jobs (id TEXT PRIMARY KEY, objective TEXT, workflow TEXT, status TEXT);
-    CREATE TABLE step_runs (id TEXT PRIMARY KEY, job_id TEXT REFERENCES jobs(id), step_name TEXT, status TEXT,
+    CREATE TABLE step_runs (id TEXT PRIMARY KEY, job_id TEXT, step_name TEXT, status TEXT,
         result TEXT, executor_state TEXT, started_at TEXT, completed_at TEXT);
     CREATE INDEX idx_step_runs_job ON step_runs(job_id, step_name);";
 

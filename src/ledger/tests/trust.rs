@@ -68,7 +68,8 @@ fn a_spec_that_makes_no_sense_is_refused_in_words() {
     assert_eq!(Source::of("jobs", &LedgerSpec { user: Some("4242".into()), ..good.clone() }).unwrap().user, Some(4242));
     assert_eq!(Source::of("jobs", &LedgerSpec { user: Some("root".into()), ..good.clone() }).unwrap().user, Some(0));
     let with = |fields: Fields| LedgerSpec { fields, ..good.clone() };
-    let cases: [(LedgerSpec, fn(&SourceError) -> bool); 5] = [
+    type Expected = fn(&SourceError) -> bool;
+    let cases: [(LedgerSpec, Expected); 5] = [
         (LedgerSpec { r#type: None, ..good.clone() }, |error| matches!(error, SourceError::NoType)),
         (LedgerSpec { path: "jobs".into(), ..good.clone() }, |error| matches!(error, SourceError::Path(_))),
         (LedgerSpec { user: Some("no such user".into()), ..good.clone() }, |error| {
