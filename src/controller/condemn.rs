@@ -25,7 +25,8 @@ impl Controller {
     ) -> Result<bool, StoreError> {
         let Some(look) = self.foreign.take_new() else { return Ok(false) };
         let now = clock();
-        if now < look.census.as_of || now.since(look.census.as_of) > plan::FRESH_FOR {
+        let is_old = now < look.census.as_of || now.since(look.census.as_of) > plan::FRESH_FOR;
+        if is_old && desired.policy.foreign == Foreign::Reap {
             self.foreign.look_again(now);
         }
         let said = self.say_of_ledgers(desired, &look, now);
@@ -48,6 +49,11 @@ impl Controller {
         look: &Look,
         now: Time,
     ) -> Result<bool, StoreError> {
+        // What it saw alive may have been ended since it began.
+        if self.foreign.has_ended(desired) {
+            self.foreign.look_again(now);
+            return Ok(false);
+        }
         let plan = plan_others(&self.store, desired, observed, bounds, look, now)?;
         let mut txn = Txn::default();
         for (root, cause, why) in plan.condemned() {
@@ -79,6 +85,10 @@ impl Controller {
             let unread = why_unread(name, ledger, look);
             let said = ledger.status.message.as_deref();
             let was_unread = said.is_some_and(|said| said.starts_with(UNREAD));
+            // What is wrong with its manifest is told first.
+            if said.is_some() && !was_unread {
+                continue;
+            }
             let event = match (&unread, was_unread) {
                 (Some(why), false) => {
                     let message = format!("{why}; trees that it may speak for are kept");
@@ -92,13 +102,9 @@ impl Controller {
                 }
                 (Some(_), true) | (None, false) => continue,
             };
-            txn = txn.event(event);
-            // What is wrong with its manifest is told first.
-            if said.is_none() || was_unread {
-                let mut ledger = Ledger::clone(ledger);
-                ledger.status.message = unread.map(|why| format!("{UNREAD}{why}"));
-                txn = txn.put(AnyObject::Ledger(ledger));
-            }
+            let mut ledger = Ledger::clone(ledger);
+            ledger.status.message = unread.map(|why| format!("{UNREAD}{why}"));
+            txn = txn.put(AnyObject::Ledger(ledger)).event(event);
         }
         if !txn.is_empty() {
             self.store.commit(txn, now)?;

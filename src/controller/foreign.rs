@@ -7,7 +7,7 @@ use super::classes;
 use crate::act::foreign::{Look, Lookout, Rules};
 use crate::ledger::Source;
 use crate::model::{
-    AgentClass, Foreign, ForeignVerdict, HostProcess, Ledger, PolicySpec, ProcId, Snapshot, Span, Time,
+    AgentClass, Foreign, ForeignVerdict, HostProcess, Ledger, PolicySpec, ProcId, Snapshot, Span, Time, WorkloadUid,
 };
 use crate::os;
 use crate::plan::{self, ForeignCase, ForeignGuard, ForeignPlan};
@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 const IDLE_FOR: Duration = Duration::from_secs(5);
 /// After a look that said when more will be known, so that nobody looks without a pause.
 const PAUSE: Duration = Duration::from_millis(250);
+/// After a look that could not be decided by.
+const LONGER_PAUSE: Duration = Duration::from_secs(1);
 /// Where nothing is reaped, looking takes at most this part of one processor, …
 const SHARE: u32 = 200;
 /// … but is done at least this often.
@@ -70,6 +72,11 @@ pub(super) fn look_once(desired: &Snapshot, now: Time) -> Option<Look> {
     Some(terms.lookout().look(&rules, now))
 }
 
+/// What of others' is being ended.
+fn rows(desired: &Snapshot) -> impl Iterator<Item = &WorkloadUid> {
+    desired.workloads.iter().filter(|(_, row)| row.spec.foreign.is_some()).map(|(uid, _)| uid)
+}
+
 /// How long a tree of this class has between SIGTERM and SIGKILL.
 pub(super) fn grace(class: &str, desired: &Snapshot) -> Span {
     classes::class(class, desired).unwrap_or_default().grace_period
@@ -117,6 +124,10 @@ pub(super) struct Watch {
     due: Option<Time>,
     last: Option<Arc<Look>>,
     is_new: bool,
+    /// The rows of what is being ended, as they were last seen.
+    ending: BTreeSet<WorkloadUid>,
+    /// When the last of them was seen to have ended: a look that began before may show it alive.
+    ended_at: Option<Time>,
     /// Looks that came back.
     looks: u64,
     /// The budget is used up, and that was said.
@@ -136,6 +147,8 @@ impl Watch {
             due: None,
             last: None,
             is_new: false,
+            ending: BTreeSet::new(),
+            ended_at: None,
             looks: 0,
             suspended: false,
         }
@@ -143,6 +156,10 @@ impl Watch {
 
     /// Takes what has come back, and begins the next look if it is due. Returns at once.
     pub(super) fn turn(&mut self, desired: &Snapshot, now: Time) {
+        if self.has_ended(desired) {
+            self.ended_at = Some(now);
+        }
+        self.ending = rows(desired).cloned().collect();
         self.receive(now);
         self.follow(desired, now);
         let is_due = self.due.is_some_and(|due| due <= now || due.since(now) > AT_LEAST.max(self.resync));
@@ -209,8 +226,16 @@ impl Watch {
         let soon = again.map(|at| at.max(now.after(PAUSE))).filter(|_| !reports);
         self.due = Some(soon.map_or(now.after(pace), |at| at.min(now.after(pace))));
         self.lookout = Some(lookout);
+        self.is_new = self.ended_at.is_none_or(|ended| look.census.as_of > ended);
+        if !self.is_new {
+            self.look_again(now);
+        }
         self.last = Some(Arc::new(look));
-        self.is_new = true;
+    }
+
+    /// Whether something of what was being ended is on record as gone.
+    pub(super) fn has_ended(&self, desired: &Snapshot) -> bool {
+        self.ending.iter().any(|uid| !desired.workloads.contains_key(uid))
     }
 
     /// The last look.
@@ -231,7 +256,7 @@ impl Watch {
 
     /// What was seen could not be decided by: look again soon.
     pub(super) fn look_again(&mut self, now: Time) {
-        let soon = now.after(PAUSE);
+        let soon = now.after(LONGER_PAUSE);
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 

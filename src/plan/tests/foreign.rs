@@ -190,9 +190,9 @@ fn the_second_opinion_refuses_what_a_plan_must_never_have() {
     refused(|it| it.trees[0].user = 0, "another user's");
     refused(|it| it.trees[0].processes.push(proc_id(1)), "1 is process 1, the controller, or one of its ancestors");
     refused(|it| it.trees[0].processes.push(proc_id(2)), "2 is process 1, the controller, or one of its ancestors");
-    refused(|it| drop(it.protected.insert(proc_id(11))), "11 is protected");
-    refused(|it| drop(it.bounds.protected.insert(proc_id(11))), "11 is protected");
-    refused(|it| drop(it.marked.insert(proc_id(11))), "11 carries a mark");
+    refused(|it| it.protected.extend([proc_id(11)]), "11 is protected");
+    refused(|it| it.bounds.protected.extend([proc_id(11)]), "11 is protected");
+    refused(|it| it.marked.extend([proc_id(11)]), "11 carries a mark");
     refused(|it| it.add_seen(process(11, false)), "11 belongs to a workload");
     refused(|it| it.add_row(&leaked(10), BOOT), "has a row already");
 }
