@@ -3,6 +3,8 @@
 use super::*;
 use crate::model::{ForeignCause, ForeignTree, ForeignTreeSpec, ForeignVerdict, Snapshot, Workload};
 
+const COMMANDS: [&str; 4] = ["sleep 1051", "sleep 1052", "sleep 1053", "sleep 1054"];
+
 /// A tree without any mark: its root, with a child that a row names, one that none does, and one of ours. All are known by what
 /// they sleep.
 fn tree(world: &mut World) -> (ProcId, BTreeMap<&'static str, ProcId>) {
@@ -11,12 +13,15 @@ fn tree(world: &mut World) -> (ProcId, BTreeMap<&'static str, ProcId>) {
     let root = world.start(None, &script);
     let found = eventually("its children", || {
         world.look();
+        let children: Vec<_> = world.eyes.table.children(root.pid).map(|child| child.id).collect();
         let mut found = BTreeMap::new();
-        for command in ["sleep 1051", "sleep 1052", "sleep 1053", "sleep 1054"] {
-            let is_it = |it: &&crate::os::Process| it.parent == Some(root.pid) && it.command() == command;
-            found.insert(command, world.eyes.table.iter().find(is_it)?.id);
+        for child in children {
+            // It may have been seen before it was what it is now.
+            world.eyes.table.again(child.pid).unwrap();
+            let command = world.eyes.table.get(child.pid)?.command();
+            found.insert(COMMANDS.into_iter().find(|one| *one == command)?, child);
         }
-        Some(found)
+        (found.len() == COMMANDS.len()).then_some(found)
     });
     world.others.extend(found.values());
     (root, found)
