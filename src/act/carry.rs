@@ -33,7 +33,7 @@ pub fn carry_out(
         Action::Adopt => record::adopt(store, uid, clock()),
         Action::Stop { stage, cause, message, targets, processes, held_bytes } => {
             let verdict = Verdict { cause: *cause, message, processes, held_bytes: *held_bytes };
-            let recorded = record::begin_stage(store, uid, *stage, &verdict, clock())?;
+            let recorded = record::begin_stage(store, uid, *stage, targets, &verdict, clock())?;
             send(store, edge, uid, recorded, targets, clock)
         }
         Action::Send { stage, targets } => send(store, edge, uid, *stage, targets, clock),

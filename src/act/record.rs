@@ -9,6 +9,11 @@ use crate::model::{
 use crate::store::{Records, StoreError, Txn};
 use serde_json::{Value, json};
 
+/// How a main process ended whose shim did not write it down.
+const NO_EXIT: &str = "not known: its shim left no exit status";
+/// How one ended that we did not start.
+const HOW_OTHERS_END: &str = "not known: others started it";
+
 fn event(uid: &WorkloadUid, r#type: EventType, reason: &str, message: String, details: Value, now: Time) -> Event {
     Event {
         id: 0,
@@ -122,7 +127,8 @@ pub fn tell(uid: &WorkloadUid, cause: Cause, words: &str) {
         | Cause::ShimLost
         | Cause::StartFailed
         | Cause::Garbled
-        | Cause::NoRow => tracing::info!(workload = %uid, cause = cause.as_str(), "{words}"),
+        | Cause::NoRow
+        | Cause::Orphaned => tracing::info!(workload = %uid, cause = cause.as_str(), "{words}"),
     }
 }
 
@@ -160,6 +166,7 @@ pub(super) fn begin_stage(
     store: &dyn Records,
     uid: &WorkloadUid,
     stage: Stage,
+    targets: &[ProcId],
     verdict: &Verdict<'_>,
     now: Time,
 ) -> Result<Stage, ActError> {
@@ -170,7 +177,12 @@ pub(super) fn begin_stage(
     if begins && matches!(verdict.cause, Cause::OwnerTerminal | Cause::OwnerMissing) {
         txn = with_owners_as_they_are(store, &before, txn)?;
     }
-    let (workload, event) = staged(before, stage, verdict, now);
+    let (mut workload, event) = staged(before, stage, verdict, now);
+    if let Some(foreign) = &mut workload.spec.foreign {
+        // Whom nothing but this ties to it is found again by the next controller.
+        let new: Vec<ProcId> = targets.iter().filter(|id| !foreign.members.contains(id)).copied().collect();
+        foreign.members.extend(new);
+    }
     tell(uid, verdict.cause, &event.message);
     store.commit(txn.put(AnyObject::Workload(workload)).event(event), now)?;
     Ok(stage)
@@ -222,7 +234,7 @@ pub(super) fn stopped(store: &dyn Records, uid: &WorkloadUid, exit: Option<Exit>
     status.finished_at = Some(now);
     if status.exit.is_none() {
         status.exit = Some(exit.unwrap_or_else(|| Exit {
-            message: Some("not known: its shim left no exit status".into()),
+            message: Some(if workload.spec.foreign.is_some() { HOW_OTHERS_END } else { NO_EXIT }.into()),
             at: Some(now),
             ..Exit::default()
         }));

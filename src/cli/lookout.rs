@@ -9,7 +9,6 @@ use crate::ledger;
 use crate::model::{AgentClassSpec, AnyObject, Fields, Kind, LedgerSpec, LedgerType, PolicySpec, Span, Time};
 use crate::os::StateDir;
 use crate::store::Store;
-use regex::RegexSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -156,13 +155,11 @@ impl Settings {
     /// # Errors
     /// A pattern can not be understood.
     pub fn rules(&self, options: &Options) -> Result<Rules, Failure> {
-        let protect = RegexSet::new(self.policy.protect.iter().chain(&options.protect))
-            .map_err(|error| Failure::usage(format!("a `protect` pattern can not be understood: {error}")))?;
-        Ok(Rules {
-            min_age: options.min_age.unwrap_or(self.policy.min_age).0,
-            orphans: self.policy.orphans.iter().chain(&options.orphans).cloned().collect(),
-            idle_for: IDLE_FOR,
-            protect: Some(protect).filter(|set| !set.is_empty()),
-        })
+        let mut policy = self.policy.clone();
+        policy.min_age = options.min_age.unwrap_or(policy.min_age);
+        policy.orphans.extend_from_slice(&options.orphans);
+        policy.protect.extend_from_slice(&options.protect);
+        Rules::of(&policy, IDLE_FOR)
+            .map_err(|error| Failure::usage(format!("a `protect` pattern can not be understood: {error}")))
     }
 }

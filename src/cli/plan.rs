@@ -21,12 +21,18 @@ pub async fn main(args: Args, state: &StateDir, console: &mut Console) -> Done {
     let source = Source::open(state, console).await.to(|| "make a plan".into())?;
     let plan = source.plan().await?;
     let lines = |key: &str| plan[key].as_array().cloned().unwrap_or_default();
-    let (actions, held) = (lines("actions"), lines("held"));
+    let (actions, mut held) = (lines("actions"), lines("held"));
+    if args.output != Format::Wide {
+        // Of what others started, what is kept in any case is shown by `tenure scan`.
+        held.retain(|line| line["verdict"] != "Keep");
+    }
     match args.output {
         Format::Json | Format::Yaml => console.print(&whole_as_text(&plan, args.output)?)?,
         Format::Name => {
             for action in &actions {
-                console.line(&format!("workload/{}", at(action, "/key")))?;
+                let key = at(action, "/key");
+                let is_foreign = action.get("verdict").is_some();
+                console.line(&if is_foreign { key } else { format!("workload/{key}") })?;
             }
         }
         Format::Table | Format::Wide if actions.is_empty() && held.is_empty() => console.say("nothing to do"),

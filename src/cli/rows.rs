@@ -107,7 +107,9 @@ pub fn flow_of(job: &Value) -> String {
 /// The names of a workload's owners.
 pub fn owners(workload: &Value) -> String {
     let owners = workload.pointer("/spec/owners").and_then(Value::as_array);
+    let others = workload.pointer("/spec/foreign/owners").and_then(Value::as_array);
     let names = owners.into_iter().flatten().filter_map(|owner| owner["name"].as_str());
+    let names = names.chain(others.into_iter().flatten().filter_map(|owner| owner["job"].as_str()));
     names.collect::<Vec<_>>().join(",")
 }
 

@@ -1,5 +1,6 @@
 //! What others hold of a running controller: the API asks through it.
 
+use crate::act::foreign::Look;
 use crate::model::{Observed, Time};
 use crate::os::StateDir;
 use crate::plan::{Acts, Bounds, Plan};
@@ -20,6 +21,8 @@ pub struct Pass {
     pub bounds: Option<Bounds>,
     /// What had been done before.
     pub acts: Acts,
+    /// The last look at what others started; none before the first one.
+    pub foreign: Option<Arc<Look>>,
 }
 
 /// A running controller, to those who talk to it.

@@ -7,12 +7,14 @@
 mod adapters;
 mod admit;
 mod classes;
+mod condemn;
 mod decide;
 mod dependencies;
 mod directory;
 mod ends;
 mod family;
 mod flows;
+mod foreign;
 mod handle;
 mod idle;
 mod job_next;
@@ -46,7 +48,7 @@ pub use load::{Loaded, load, load_text};
 pub use outside::Outside;
 #[doc(hidden)]
 pub use rehearsal::Rehearsal;
-pub use requests::{RequestError, apply, fulfil, plan_now, plan_to_json};
+pub use requests::{Planned, RequestError, apply, fulfil, plan_now, plan_to_json};
 pub use settle::{Process, Talk, World};
 pub use shelf::{FlowFile, Shelf};
 pub use turns::turn_of;
@@ -58,7 +60,7 @@ use crate::model::{
     Breadth, Event, Kind, Observed, Pid, Reading, RunPhase, Snapshot, Stage, StepRun, Time, Workload, WorkloadPhase,
     WorkloadUid,
 };
-use crate::observe::Eyes;
+use crate::observe::{Eyes, Others};
 use crate::os::{self, Cgroups, LockError, Never, OsError, StateDir, StateLock};
 use crate::plan::{self, Action, Bounds};
 use crate::store::{Store, StoreError, Txn};
@@ -147,6 +149,9 @@ pub struct Controller {
     wants_host: bool,
     selves: BTreeSet<Pid>,
     protect: Protect,
+    foreign: foreign::Watch,
+    /// What others started and is being ended, as the eyes and the hands know it.
+    others: Arc<Others>,
     host: Arc<Host>,
     /// Held as long as the controller lives; shims watch it.
     _lock: StateLock,
@@ -223,6 +228,8 @@ impl Controller {
             wants_host: true,
             selves: os::self_and_ancestors()?,
             protect: Protect::default(),
+            foreign: foreign::Watch::new(bell.clone(), options.resync),
+            others: Arc::default(),
             host,
             bell,
             store,
@@ -306,6 +313,9 @@ impl Controller {
         // Who is not asked for is not found in the logs, and what has ended long ago would be taken for never begun.
         let before = self.store.snapshot()?;
         let interested = before.workloads.keys().cloned().collect();
+        self.foreign.turn(&before, now);
+        self.wants_host |= self.foreign.has_found();
+        self.end_others(&before);
         let breadth = self.breadth(&before);
         let mut observed = self.eyes.look_at(breadth, now, &interested);
         self.wants_host = false;
@@ -349,16 +359,42 @@ impl Controller {
         self.wants_host |= plan.wants_host;
         self.watches.update(&desired, &observed);
         self.forget(&desired, &observed);
-        let wake_at = [plan.wake_at, self.wake_jobs, self.directories_due()].into_iter().flatten().min();
+        let condemned = self.decide_on_others(&desired, &observed, &bounds)?;
+        let wake_at = [plan.wake_at, self.wake_jobs, self.directories_due(), self.foreign.due_at()];
+        let wake_at = wake_at.into_iter().flatten().min();
         protect::note(&mut observed, &bounds.protected);
-        let pass =
-            Pass { at: now, observed: Some(Arc::new(observed)), plan: Arc::new(plan), bounds: Some(bounds), acts };
+        let pass = Pass {
+            at: now,
+            observed: Some(Arc::new(observed)),
+            plan: Arc::new(plan),
+            bounds: Some(bounds),
+            acts,
+            foreign: self.foreign.last().cloned(),
+        };
         self.passes.send_replace(Arc::new(pass));
-        Ok(Outcome::Rest(wake_at))
+        Ok(if condemned { Outcome::Again } else { Outcome::Rest(wake_at) })
     }
 }
 
 impl Controller {
+    /// Tells the eyes what of others' is being ended.
+    fn end_others(&mut self, desired: &Snapshot) {
+        let is_any = desired.workloads.values().any(|row| row.spec.foreign.is_some());
+        let others = match (is_any, os::boot_id()) {
+            (true, Ok(boot_id)) => {
+                let trees = self.foreign.last().map(|look| look.trees.as_slice()).unwrap_or_default();
+                Others::new(desired, &boot_id, trees)
+            }
+            // The look fails for the same reason, and nothing is concluded from it.
+            (true, Err(_)) => return,
+            (false, _) => Others::default(),
+        };
+        if *self.others != others {
+            self.others = Arc::new(others);
+            self.eyes.end_others((*self.others).clone());
+        }
+    }
+
     /// How far to look: at the whole host while something comes or goes, or somebody waits for it; else at what is ours.
     fn breadth(&mut self, desired: &Snapshot) -> Breadth {
         self.wants_host |= self.watches.take_shim_ended();
@@ -469,6 +505,7 @@ impl Controller {
                         protect: protect.clone(),
                         shims: Some(self.options.state.shim_words()),
                     }),
+                    others: self.others.clone(),
                 });
                 protect::matches(protect, observed)
             }
@@ -508,7 +545,7 @@ impl Controller {
         let plan_is_empty = pass.plan.actions().is_empty() && !pass.plan.wants_host;
         let read = self.directories.iter().all(|(_, reading)| *reading == Reading::Known(None));
         let ending = desired.workloads.values().any(|workload| workload.status.stage.is_some());
-        at_rest && plan_is_empty && !ending && read && self.hands.idle()
+        at_rest && plan_is_empty && !ending && read && self.hands.idle() && self.foreign.is_at_rest()
     }
 }
 

@@ -1,16 +1,20 @@
 //! What others may ask of a controller beyond reading and writing objects: answers to suspended runs, manifests to apply,
 //! and what the next pass would do.
 
+use super::condemn::plan_others;
 use super::load::{Loaded, load_text, merged};
-use super::{Pass, clock, observer};
+use super::{Pass, clock, foreign, observer};
+use crate::act::foreign::Look;
 use crate::flow;
 use crate::model::{AnyObject, Diagnostic, Kind, RunPhase};
+use crate::observe::Others;
 use crate::os::{self, OsError, StateDir};
-use crate::plan::{self, Bounds, Line, Plan};
+use crate::plan::{self, Bounds, ForeignLine, ForeignPlan, Line, Plan};
 use crate::store::{Store, StoreError, Txn};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// How often a write is tried against somebody else's newer word.
@@ -101,14 +105,32 @@ fn retrying<T>(mut attempt: impl FnMut() -> Result<T, RequestError>) -> Result<T
     attempt()
 }
 
+/// What the next pass would do.
+#[derive(Debug)]
+pub struct Planned {
+    /// About our own workloads.
+    pub plan: Plan,
+    /// About what others started.
+    pub foreign: ForeignPlan,
+    /// What that is about. None: it could not be looked at.
+    pub look: Option<Arc<Look>>,
+}
+
 /// What the next pass would do to processes: a new look and a new diff, and no act. `last` is the last pass of the
-/// controller, if one runs.
+/// controller, if one runs; what others started is as that one last saw it.
 ///
 /// # Errors
 /// The store's, or the system's.
-pub fn plan_now(store: &Store, state_dir: &StateDir, last: Option<&Pass>) -> Result<Plan, RequestError> {
+pub fn plan_now(store: &Store, state_dir: &StateDir, last: Option<&Pass>) -> Result<Planned, RequestError> {
     let (mut eyes, selves) = observer(store, state_dir)?;
-    let interested = store.snapshot()?.workloads.keys().cloned().collect();
+    let before = store.snapshot()?;
+    let look = match last.and_then(|pass| pass.foreign.clone()) {
+        Some(look) => Some(look),
+        None => foreign::look_once(&before, clock()).map(Arc::new),
+    };
+    let trees = look.as_ref().map(|look| look.trees.as_slice()).unwrap_or_default();
+    eyes.end_others(Others::new(&before, &os::boot_id()?, trees));
+    let interested = before.workloads.keys().cloned().collect();
     let observed = eyes.look(clock(), &interested);
     let desired = store.snapshot()?;
     let bounds = last.and_then(|pass| pass.bounds.clone()).unwrap_or(Bounds {
@@ -120,12 +142,19 @@ pub fn plan_now(store: &Store, state_dir: &StateDir, last: Option<&Pass>) -> Res
     // This look began after every act that has ended.
     let mut acts = last.map(|pass| pass.acts.clone()).unwrap_or_default();
     acts.by_workload.values_mut().for_each(|act| act.ended_at_look = 0);
-    Ok(plan::diff(&desired, &observed, &acts, &bounds, clock()))
+    let plan = plan::diff(&desired, &observed, &acts, &bounds, clock());
+    let foreign = match &look {
+        Some(look) => plan_others(store, &desired, &observed, &bounds, look, look.census.as_of)?,
+        None => ForeignPlan::default(),
+    };
+    Ok(Planned { plan, foreign, look })
 }
 
-/// A plan as it is printed: `{"actions": […], "held": […]}`.
-pub fn plan_to_json(plan: &Plan) -> Value {
-    let actions: Vec<Value> = plan
+/// A plan as it is printed: `{"actions": […], "held": […]}`. Trees that others started have keys such as `foreign/4711`, and the
+/// verdict on them.
+pub fn plan_to_json(planned: &Planned) -> Value {
+    let plan = &planned.plan;
+    let mut actions: Vec<Value> = plan
         .actions()
         .into_iter()
         .map(|(uid, action, reason)| {
@@ -133,7 +162,7 @@ pub fn plan_to_json(plan: &Plan) -> Value {
             json!({"key": uid, "action": action.as_str(), "reason": reason, "pids": pids})
         })
         .collect();
-    let held: Vec<Value> = plan
+    let mut held: Vec<Value> = plan
         .lines
         .iter()
         .filter_map(|(uid, line)| match line {
@@ -141,5 +170,20 @@ pub fn plan_to_json(plan: &Plan) -> Value {
             Line::Act(..) => None,
         })
         .collect();
+    for tree in planned.look.iter().flat_map(|look| &look.trees) {
+        let Some(line) = planned.foreign.lines.get(&tree.root) else { continue };
+        let key = format!("foreign/{}", tree.root.pid);
+        let pids: Vec<i32> = tree.processes.iter().map(|id| id.pid.get()).collect();
+        match line {
+            ForeignLine::Condemn(_, why) => {
+                actions.push(
+                    json!({"key": key, "action": "Condemn", "reason": why, "pids": pids, "verdict": tree.verdict}),
+                );
+            }
+            ForeignLine::Waits(why) | ForeignLine::Held(why) => {
+                held.push(json!({"key": key, "reason": why, "pids": pids, "verdict": tree.verdict}));
+            }
+        }
+    }
     json!({"actions": actions, "held": held})
 }

@@ -101,7 +101,8 @@ fn tidy_checks(store: &Store, state_dir: &StateDir, let_go: &BTreeSet<WorkloadUi
     Ok(())
 }
 
-/// Deletes the jobs that are over and whose `ttlAfterFinished` is. What they leave is tidied up from the next time on.
+/// Deletes the jobs that are over and whose `ttlAfterFinished` is, and the rows of others' trees that ended long ago. What jobs leave
+/// is tidied up from the next time on.
 fn delete_expired(store: &Store) -> anyhow::Result<()> {
     let now = clock();
     let expired = store.expired(now, BATCH)?;
@@ -111,7 +112,10 @@ fn delete_expired(store: &Store) -> anyhow::Result<()> {
     let mut txn = Txn::default();
     for object in expired {
         let (kind, meta) = (object.kind(), object.meta());
-        let message = "it had ended longer ago than its `ttlAfterFinished`".to_owned();
+        let message = match kind {
+            Kind::Workload => "it had ended longer ago than such rows are kept",
+            _ => "it had ended longer ago than its `ttlAfterFinished`",
+        };
         txn = txn.event(Event {
             id: 0,
             time: now,
@@ -119,7 +123,7 @@ fn delete_expired(store: &Store) -> anyhow::Result<()> {
             name: meta.name.clone(),
             r#type: EventType::Normal,
             reason: "Expired".into(),
-            message,
+            message: message.to_owned(),
             details: serde_json::Value::Null,
         });
         txn = txn.delete(kind, &meta.name, meta.resource_version);

@@ -1,6 +1,6 @@
 //! What we did not start: the processes of the host, what the ledgers of other programs say, and what follows for each tree.
 
-use crate::model::{BootId, Pid, ProcId, Reading, StartTime, Time};
+use crate::model::{BootId, Cause, Pid, ProcId, Reading, StartTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,6 +190,44 @@ pub enum ForeignCause {
     LedgerUnknown,
 }
 
+impl ForeignCause {
+    /// What makes a tree unwanted, of what may make it that.
+    pub fn of_reaping(self) -> Option<Cause> {
+        match self {
+            ForeignCause::OwnerTerminal => Some(Cause::OwnerTerminal),
+            ForeignCause::OwnerMissing => Some(Cause::OwnerMissing),
+            ForeignCause::Orphaned => Some(Cause::Orphaned),
+            ForeignCause::OwnerActive
+            | ForeignCause::TooYoung
+            | ForeignCause::Unowned
+            | ForeignCause::Interactive
+            | ForeignCause::Tenure
+            | ForeignCause::Protected
+            | ForeignCause::OtherUser
+            | ForeignCause::Disagreement
+            | ForeignCause::LedgerUnknown => None,
+        }
+    }
+
+    /// Whether somebody needs, or guards, a tree that is kept for this: not only that nothing is known of it.
+    pub fn is_need(self) -> bool {
+        match self {
+            ForeignCause::OwnerActive
+            | ForeignCause::Interactive
+            | ForeignCause::Tenure
+            | ForeignCause::Protected
+            | ForeignCause::OtherUser => true,
+            ForeignCause::OwnerTerminal
+            | ForeignCause::OwnerMissing
+            | ForeignCause::Orphaned
+            | ForeignCause::TooYoung
+            | ForeignCause::Unowned
+            | ForeignCause::Disagreement
+            | ForeignCause::LedgerUnknown => false,
+        }
+    }
+}
+
 /// A job of a ledger that owns a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignOwner {
@@ -233,4 +271,40 @@ pub struct ForeignTree {
     pub evidence: String,
     /// When time alone may change the verdict.
     pub again_at: Option<Time>,
+}
+
+/// A tree that others started, as it was when it was condemned: by identities, so that whatever is left of it when its root has
+/// ended still is it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForeignTreeSpec {
+    /// The process at its root.
+    pub root: ProcId,
+    /// All that belonged to it, the root first; who was found and signalled since has joined them.
+    pub members: Vec<ProcId>,
+    /// The boot in which these mean anything.
+    pub boot_id: BootId,
+    /// What it was, by the catalogue or an `AgentClass`.
+    pub class: String,
+    /// The user that it ran as.
+    pub user: u32,
+    /// Whose it was.
+    pub owners: Vec<ForeignOwner>,
+    /// When the root had started.
+    pub started_at: Time,
+}
+
+impl ForeignTreeSpec {
+    /// A tree of this boot.
+    pub fn of(tree: &ForeignTree, boot_id: &BootId) -> ForeignTreeSpec {
+        ForeignTreeSpec {
+            root: tree.root,
+            members: tree.processes.clone(),
+            boot_id: boot_id.clone(),
+            class: tree.class.clone(),
+            user: tree.user,
+            owners: tree.owners.clone(),
+            started_at: tree.started_at,
+        }
+    }
 }

@@ -283,6 +283,7 @@ impl AnyObject {
     pub fn expires_at(&self) -> Option<Time> {
         match self {
             AnyObject::Job(job) => job.expires_at(),
+            AnyObject::Workload(workload) => workload.expires_at(),
             _ => None,
         }
     }

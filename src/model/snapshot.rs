@@ -1,6 +1,6 @@
 //! What should be: the store's active objects at one revision.
 
-use crate::model::{AgentClass, Flow, Job, JobUid, PolicySpec, StepRun, Workload, WorkloadUid};
+use crate::model::{AgentClass, Flow, Job, JobUid, Ledger, PolicySpec, StepRun, Workload, WorkloadUid};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub flows: BTreeMap<String, Arc<Flow>>,
     /// By name.
     pub classes: BTreeMap<String, Arc<AgentClass>>,
+    /// By name.
+    pub ledgers: BTreeMap<String, Arc<Ledger>>,
     /// The policy.
     pub policy: PolicySpec,
 }

@@ -1,9 +1,10 @@
 //! Workloads: one process tree each, that the controller starts and ends.
 
-use crate::model::{BootId, JobUid, LetGo, Object, Pid, ProcId, Span, Time, WorkloadUid};
+use crate::model::{BootId, ForeignTreeSpec, JobUid, LetGo, Object, Pid, ProcId, Span, Time, WorkloadUid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A workload. Its name is its uid.
 pub type Workload = Object<WorkloadSpec, WorkloadStatus>;
@@ -20,6 +21,8 @@ pub enum WorkloadType {
     Check,
     /// A virtual machine.
     Machine,
+    /// A tree that others started, and that is being ended.
+    Foreign,
 }
 
 impl WorkloadType {
@@ -30,6 +33,7 @@ impl WorkloadType {
             WorkloadType::Script => "Script",
             WorkloadType::Check => "Check",
             WorkloadType::Machine => "Machine",
+            WorkloadType::Foreign => "Foreign",
         }
     }
 }
@@ -112,6 +116,9 @@ pub struct WorkloadSpec {
     /// The most memory that its cgroup may hold, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_max_bytes: Option<u64>,
+    /// Of a tree that others started: which one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignTreeSpec>,
 }
 
 /// Where a workload is in its life.
@@ -286,6 +293,8 @@ pub enum Cause {
     Garbled,
     /// No row names it, and it carries our mark.
     NoRow,
+    /// Others started it, the policy lists its class, and it lost its parent.
+    Orphaned,
 }
 
 impl Cause {
@@ -300,13 +309,24 @@ impl Cause {
             Cause::StartFailed => "StartFailed",
             Cause::Garbled => "Garbled",
             Cause::NoRow => "NoRow",
+            Cause::Orphaned => "Orphaned",
         }
     }
 }
+
+/// How long the row of a tree that others started is kept once it is ended: the history of what was healed.
+const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Workload {
     /// Its uid.
     pub fn uid(&self) -> WorkloadUid {
         WorkloadUid(self.metadata.uid.clone())
+    }
+
+    /// From when on it may be deleted. What belongs to a job goes with that; a tree of others' has none.
+    pub fn expires_at(&self) -> Option<Time> {
+        self.spec.foreign.as_ref()?;
+        let finished = self.status.finished_at.filter(|_| self.status.phase == WorkloadPhase::Stopped)?;
+        Some(finished.after(HISTORY))
     }
 }

@@ -1,5 +1,6 @@
 //! Who belongs to which workload: the union of the three marks, over one pass of the process table.
 
+use super::Others;
 use crate::model::{InstanceId, Marks, Pid, WorkloadUid};
 use crate::os::{OsError, Process, ProcessTable, effective_uid, is_plain_name};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -72,7 +73,13 @@ pub(super) fn marked(table: &ProcessTable, instance: &InstanceId) -> impl Iterat
 ///
 /// An environment says nothing of another user's process: that user wrote it. (What a workload of root runs as another user is
 /// found by its group, by its parents, or by having been found before.)
-pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Roots, me: Pid) -> Result<Found, OsError> {
+pub(super) fn find(
+    table: &mut ProcessTable,
+    instance: &InstanceId,
+    roots: &Roots,
+    others: &Others,
+    me: Pid,
+) -> Result<Found, OsError> {
     let mut fresh = HashSet::new();
     let mut settled = true;
     let user = effective_uid();
@@ -83,7 +90,9 @@ pub(super) fn find(table: &mut ProcessTable, instance: &InstanceId, roots: &Root
                 claims.push((uid, pid));
             }
         }
-        let members = closure(table, instance, roots, &claims, me);
+        let mut members = closure(table, instance, roots, &claims, others, me);
+        let theirs = of_others(table, instance, roots, others, &members, me);
+        members.extend(theirs);
         let stale: Vec<Pid> = members.keys().map(|(_, pid)| *pid).filter(|pid| !fresh.contains(pid)).collect();
         if stale.is_empty() {
             let living = |pid: &Pid| table.get(*pid).is_some_and(|process| !process.is_zombie());
@@ -104,6 +113,7 @@ fn closure(
     instance: &InstanceId,
     roots: &Roots,
     claims: &[(WorkloadUid, Pid)],
+    others: &Others,
     me: Pid,
 ) -> BTreeMap<(WorkloadUid, Pid), Marks> {
     let mut members: BTreeMap<(WorkloadUid, Pid), Marks> = BTreeMap::new();
@@ -121,7 +131,7 @@ fn closure(
     let mut open: Vec<(WorkloadUid, Pid)> = members.keys().cloned().collect();
     descend(&mut open, &mut members, table, instance, &allowed);
     // Once a member, always a member: what leaves its group, its parents, and its environment behind is who it was.
-    for (pid, uid) in roots.known.iter().filter(|(pid, _)| allowed(**pid)) {
+    for (pid, uid) in roots.known.iter().filter(|(pid, uid)| allowed(**pid) && !others.is_one(uid)) {
         let key = (uid.clone(), *pid);
         if !members.contains_key(&key) && ours(*pid, uid) {
             members.entry(key.clone()).or_default().known = true;
@@ -129,6 +139,44 @@ fn closure(
         }
     }
     descend(&mut open, &mut members, table, instance, &allowed);
+    members
+}
+
+/// The members of what others started and is being ended: whom its row names, or was found before, with what descends from them.
+/// Nobody who is `ours`, none with a mark, and nothing that somebody else needs.
+fn of_others(
+    table: &ProcessTable,
+    instance: &InstanceId,
+    roots: &Roots,
+    others: &Others,
+    ours: &BTreeMap<(WorkloadUid, Pid), Marks>,
+    me: Pid,
+) -> BTreeMap<(WorkloadUid, Pid), Marks> {
+    let mut members: BTreeMap<(WorkloadUid, Pid), Marks> = BTreeMap::new();
+    let known: Vec<(&Pid, &WorkloadUid)> = roots.known.iter().filter(|(_, uid)| others.is_one(uid)).collect();
+    // Mostly nothing of others' is being ended.
+    if known.is_empty() {
+        return members;
+    }
+    let ours: BTreeSet<Pid> = ours.keys().map(|(_, pid)| *pid).collect();
+    let allowed = |uid: &WorkloadUid, pid: Pid| {
+        let Some(process) = table.get(pid) else { return false };
+        let is_free = pid != me && pid.get() != 1 && !roots.keepers.contains(&pid) && !ours.contains(&pid);
+        is_free && !is_elsewhere(process, instance, uid) && !others.spares(uid, process.id, &roots.known)
+    };
+    for (pid, uid) in known.into_iter().filter(|(pid, uid)| allowed(uid, **pid)) {
+        members.entry((uid.clone(), *pid)).or_default().known = true;
+    }
+    let mut open: Vec<(WorkloadUid, Pid)> = members.keys().cloned().collect();
+    while let Some((uid, pid)) = open.pop() {
+        for child in table.children(pid).map(|child| child.id.pid).filter(|child| allowed(&uid, *child)) {
+            let key = (uid.clone(), child);
+            if !members.contains_key(&key) {
+                members.insert(key.clone(), Marks { known: true, ..Marks::default() });
+                open.push(key);
+            }
+        }
+    }
     members
 }
 

@@ -13,6 +13,7 @@
 //!   again what is known, what is in our cgroups, and what the others that are known have forked. Of what it saw it says what
 //!   a look at the host says; but what it did not see may be there: who left both the cgroup and its parent since the last look
 //!   at the host, or took on our mark since.
+//! - Of what others started and is being ended it finds whom its row names and what descends from them, but for what somebody needs.
 //! - A look that could not be completed is `Unknown`: nothing is missing then.
 //! - Absence is honest: as long as something ends while it is being read, the table is read once more, for the child that it may
 //!   have left (a double fork does just that). After [`MAX_PASSES`] it is taken as it is; a later look finds the rest.
@@ -22,11 +23,13 @@
 mod census;
 mod files;
 mod marks;
+mod others;
 
 #[cfg(test)]
 mod tests;
 
 pub use census::{Surveyor, weigh};
+pub use others::Others;
 
 use crate::model::{
     BootId, Breadth, InstanceId, LetGo, LetGoWhy, Marks, Observed, Pid, ProcId, Reading, SeenProcess, SeenWorkload,
@@ -66,6 +69,8 @@ pub struct Eyes {
     /// The last look was completed.
     complete: bool,
     host: Option<(BootId, ProcId)>,
+    /// What others started, and is being ended.
+    others: Others,
 }
 
 impl Eyes {
@@ -73,12 +78,28 @@ impl Eyes {
     pub fn new(state: StateDir, instance: InstanceId, cgroups: Option<Cgroups>) -> Eyes {
         let cgroups = cgroups.map(CgroupMembers::new);
         let (table, known) = (ProcessTable::new(), BTreeMap::new());
-        Eyes { state, instance, cgroups, table, known, looks: 0, complete: false, host: None }
+        Eyes {
+            state,
+            instance,
+            cgroups,
+            table,
+            known,
+            looks: 0,
+            complete: false,
+            host: None,
+            others: Others::default(),
+        }
     }
 
     /// Tells these eyes what other eyes have found: these processes belong to this workload.
     pub fn remember(&mut self, uid: &WorkloadUid, members: &[ProcId]) {
         self.known.extend(members.iter().map(|id| (*id, uid.clone())));
+    }
+
+    /// Tells these eyes what of others' is being ended, from now on. Its members are those that its row names, and what descends
+    /// from them; never what belongs to a workload of ours, or carries any mark.
+    pub fn end_others(&mut self, others: Others) {
+        self.others = others;
     }
 
     /// The number that the next look will have.
@@ -102,6 +123,7 @@ impl Eyes {
     pub fn look_at(&mut self, breadth: Breadth, now: Time, interested: &BTreeSet<WorkloadUid>) -> Observed {
         self.looks += 1;
         let breadth = if self.complete { breadth } else { Breadth::Host };
+        self.known.extend(self.others.members().map(|(id, uid)| (id, uid.clone())));
         let (boot_id, workloads) = match self.host() {
             Ok((boot_id, me)) => {
                 let seen = self.workloads(breadth, &boot_id, me, interested);
@@ -217,7 +239,7 @@ impl Eyes {
             self.descend(&roots, me.pid)?;
         }
         self.keepers(boot_id, &mut roots, seen)?;
-        let found = marks::find(&mut self.table, &self.instance, &roots, me.pid)?;
+        let found = marks::find(&mut self.table, &self.instance, &roots, &self.others, me.pid)?;
         settled &= found.settled;
         for ((uid, pid), marks) in found.members {
             let Some(process) = self.seen_process(pid, &uid, marks, boot_id, seen)? else {

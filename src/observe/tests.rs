@@ -1,5 +1,6 @@
 //! The eyes on real processes.
 
+mod others;
 mod own;
 
 use super::*;

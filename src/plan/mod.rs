@@ -6,13 +6,15 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod check;
+mod foreign;
 mod reason;
 mod stages;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
-pub use check::{Guard, Violation, check};
+pub use check::{ForeignViolation, Guard, Violation, check, check_foreign};
+pub use foreign::{BUDGET_WINDOW, FRESH_FOR, ForeignCase, ForeignGuard, ForeignLine, ForeignPlan, foreign};
 pub use reason::Reason;
 pub use verdict::{Want, want};
 

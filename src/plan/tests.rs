@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 mod ends;
+mod foreign;
 mod plans;
 mod verdicts;
 

@@ -1,7 +1,7 @@
 //! Reading one object, or many, and events.
 
 use super::{Store, StoreError, rows};
-use crate::model::{AnyObject, Event, JobUid, Kind, Time, Uid};
+use crate::model::{AnyObject, Event, JobUid, Kind, Time, Uid, WorkloadType};
 use rusqlite::{Params, params};
 
 /// Which events are asked for.
@@ -94,6 +94,19 @@ impl Store {
     /// What may be deleted by now, longest due first. At most `limit`.
     pub fn expired(&self, now: Time, limit: usize) -> Result<Vec<AnyObject>, StoreError> {
         self.objects(EXPIRED, params![now.0, i64::try_from(limit).unwrap_or(i64::MAX)])
+    }
+
+    /// How many workloads of this type have names from this one on, up to that one.
+    pub fn count_workloads(&self, r#type: WorkloadType, from: &str, to: &str) -> Result<usize, StoreError> {
+        let reader = self.reader();
+        let count = || {
+            let query = "SELECT count(*) FROM objects WHERE kind = 'Workload' AND name >= ?1 AND name < ?2 \
+                 AND json_extract(json, '$.spec.type') = ?3";
+            let mut statement = reader.connection.prepare_cached(query)?;
+            statement.query_row(params![from, to, r#type.as_str()], |row| row.get::<_, i64>(0))
+        };
+        let count = count().map_err(|error| self.sqlite(error))?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     /// The note of this key ([`super::Txn::meta`]).

@@ -288,7 +288,10 @@ fn add(snapshot: &mut Snapshot, object: AnyObject) {
                 snapshot.policy = policy.spec;
             }
         }
-        AnyObject::MachineClass(_) | AnyObject::Ledger(_) => {}
+        AnyObject::Ledger(ledger) => {
+            snapshot.ledgers.insert(ledger.metadata.name.clone(), Arc::new(ledger));
+        }
+        AnyObject::MachineClass(_) => {}
     }
 }
 
@@ -304,7 +307,10 @@ fn remove_other(snapshot: &mut Snapshot, kind: Kind, name: &str) {
         Kind::AgentClass => {
             snapshot.classes.remove(name);
         }
+        Kind::Ledger => {
+            snapshot.ledgers.remove(name);
+        }
         Kind::Policy if name == "default" => snapshot.policy = PolicySpec::default(),
-        Kind::Policy | Kind::Job | Kind::StepRun | Kind::Workload | Kind::MachineClass | Kind::Ledger => {}
+        Kind::Policy | Kind::Job | Kind::StepRun | Kind::Workload | Kind::MachineClass => {}
     }
 }

@@ -10,6 +10,7 @@ mod corpus;
 mod directory;
 mod docs;
 mod executors;
+mod foreign;
 mod garbage;
 mod large;
 mod letting_go;

@@ -3,7 +3,7 @@
 //!
 //! The host is full of other tests' agents, and perhaps of a person's: each test judges, and ends, its own trees only.
 
-mod host;
+pub mod host;
 
 use crate::support::{PATIENCE, wait_for};
 use host::{Host, Tree};
@@ -19,8 +19,7 @@ fn item_of<'v>(items: &'v [Value], tree: &Tree) -> Option<&'v Value> {
 }
 
 /// Five kinds of trees, two of each leaked and two needed; and what only looks like an agent, or is a person's.
-fn twenty_trees() -> Host {
-    let mut host = Host::new();
+pub fn twenty_trees(mut host: Host) -> Host {
     let stepwise = host.of_stepwise();
     let (adapter, stubborn) =
         (host.path("node_modules/.bin/claude-agent-acp"), host.path("node_modules/.bin/stubborn/claude-agent-acp"));
@@ -106,7 +105,7 @@ fn expected(tree: &Tree) -> &'static str {
 
 #[test]
 fn ten_leaked_and_ten_healthy_trees_of_five_kinds_are_told_apart_and_exactly_the_leaked_ones_are_reaped() {
-    let mut host = twenty_trees();
+    let mut host = twenty_trees(Host::new());
     let begun = Instant::now();
     assert_eq!((host.trees.len(), host.trees.iter().filter(|tree| tree.leaked).count()), (20, 10));
 

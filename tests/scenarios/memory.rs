@@ -186,7 +186,12 @@ impl Memory {
                 AnyObject::Policy(policy) if policy.metadata.name == "default" => {
                     snapshot.policy = policy.spec.clone();
                 }
-                AnyObject::Policy(_) | AnyObject::MachineClass(_) | AnyObject::Ledger(_) => {}
+                AnyObject::Ledger(ledger) => {
+                    let name = ledger.metadata.name.clone();
+                    let shared = shared(ledger, last.ledgers.get(&name));
+                    snapshot.ledgers.insert(name, shared);
+                }
+                AnyObject::Policy(_) | AnyObject::MachineClass(_) => {}
             }
         }
         for object in self.objects.values().filter(|object| !object.is_active()) {

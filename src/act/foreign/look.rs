@@ -4,7 +4,7 @@ use super::deserted::Deserted;
 use crate::foreign::{self, Catalogue, MARKS, Terms};
 use crate::ledger::{self, Readers, Source};
 use crate::model::{
-    Census, Fields, ForeignTree, HostProcess, LedgerRead, LedgerType, Match, Pid, ProcId, Reading, Time,
+    Census, Fields, ForeignTree, HostProcess, LedgerRead, LedgerType, Match, Pid, PolicySpec, ProcId, Reading, Time,
 };
 use crate::observe::{Surveyor, weigh};
 use crate::os;
@@ -41,6 +41,22 @@ pub struct Rules {
     pub idle_for: Duration,
     /// Command lines that are never touched.
     pub protect: Option<RegexSet>,
+}
+
+impl Rules {
+    /// What a policy says.
+    ///
+    /// # Errors
+    /// A `protect` pattern can not be understood.
+    pub fn of(policy: &PolicySpec, idle_for: Duration) -> Result<Rules, regex::Error> {
+        let protect = RegexSet::new(&policy.protect)?;
+        Ok(Rules {
+            min_age: policy.min_age.0,
+            orphans: policy.orphans.iter().cloned().collect(),
+            idle_for,
+            protect: Some(protect).filter(|set| !set.is_empty()),
+        })
+    }
 }
 
 /// What one look saw, and what follows.

@@ -99,20 +99,7 @@ impl Condemned {
         if !self.members.contains(&tree.root) {
             return tree.verdict != ForeignVerdict::Reap;
         }
-        match tree.cause {
-            ForeignCause::OwnerActive
-            | ForeignCause::Interactive
-            | ForeignCause::Tenure
-            | ForeignCause::Protected
-            | ForeignCause::OtherUser => true,
-            ForeignCause::OwnerTerminal
-            | ForeignCause::OwnerMissing
-            | ForeignCause::Orphaned
-            | ForeignCause::TooYoung
-            | ForeignCause::Unowned
-            | ForeignCause::Disagreement
-            | ForeignCause::LedgerUnknown => false,
-        }
+        tree.cause.is_need()
     }
 }
 

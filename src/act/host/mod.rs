@@ -7,6 +7,7 @@ mod stop;
 
 use super::{ActError, Aim, Edge};
 use crate::model::{BootId, Exit, InstanceId, ProcId, Workload, WorkloadUid};
+use crate::observe::Others;
 use crate::os::{self, Cgroups, Held, Never, OsError, StateDir};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,6 +42,20 @@ pub struct HostPolicy {
     pub lease: Duration,
     /// Who is never signalled.
     pub never: Arc<Never>,
+    /// What others started, and is being ended.
+    pub others: Arc<Others>,
+}
+
+impl HostPolicy {
+    /// Who is never signalled for this workload: for what others started, nobody with a mark of any instance, ours included.
+    fn never_for(&self, uid: &WorkloadUid) -> Arc<Never> {
+        if !self.others.is_one(uid) {
+            return self.never.clone();
+        }
+        // No instance has an empty id: whoever carries a mark carries that of another one.
+        let instance = Some(InstanceId(String::new()));
+        Arc::new(Never { instance, ..(*self.never).clone() })
+    }
 }
 
 impl Host {
@@ -69,7 +84,7 @@ impl Edge for Host {
     }
 
     fn aim(&self, uid: &WorkloadUid, targets: &[ProcId]) -> Aim {
-        let never = self.policy().never;
+        let never = self.policy().never_for(uid);
         let (first, rest) = targets.split_at(targets.len().min(HELD));
         let (held, rest) = (Held::take(first, &never), rest.to_vec());
         let uid = uid.clone();

@@ -32,7 +32,7 @@ pub(super) fn end_of_file(host: &Host, uid: &WorkloadUid) -> Result<(), ActError
 /// everything where there is none, is signalled one by one; what was not ended by that in the first round may be forking
 /// faster than it is found, and is frozen, found, and killed.
 pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u32) -> Result<(), ActError> {
-    let never = host.policy().never;
+    let never = host.policy().never_for(uid);
     let mut outside = targets.to_vec();
     if let Some(cgroups) = &host.cgroups {
         let inside: BTreeSet<_> = cgroups.procs(uid)?.unwrap_or_default().into_iter().collect();
@@ -59,7 +59,12 @@ pub(super) fn kill(host: &Host, uid: &WorkloadUid, targets: &[ProcId], round: u3
 fn sweep(host: &Host, uid: &WorkloadUid, targets: &[ProcId], never: &Never) -> Result<(), ActError> {
     let begun = Instant::now();
     let mut eyes = Eyes::new(host.state_dir.clone(), host.instance.clone(), host.cgroups.clone());
-    eyes.remember(uid, targets);
+    let others = host.policy().others;
+    if others.is_one(uid) {
+        eyes.end_others(others.only(uid, targets));
+    } else {
+        eyes.remember(uid, targets);
+    }
     let mut frozen: BTreeSet<ProcId> = BTreeSet::new();
     while begun.elapsed() < SWEEP {
         let members = members(&mut eyes, uid, never);

@@ -8,13 +8,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An adapter: starts its CLI, as npm's chain does, and waits for it.
 const ADAPTER: &str = "#!/bin/sh\n\"$BIN/claude\" --output-format stream-json --input-format stream-json &\nwait\n";
 /// What runs until it is told to end.
-const CLI: &str = "#!/bin/sh\nsleep 1100 &\nwait\n";
+const CLI: &str = "#!/bin/sh\n\"$BIN/sleep\" 1100 &\nwait\n";
 /// The same, deaf to requests, and to the end of what it has started.
-const STUBBORN: &str = "#!/bin/sh\ntrap '' TERM HUP INT\nwhile :; do sleep 1100; done\n";
+const STUBBORN: &str = "#!/bin/sh\ntrap '' TERM HUP INT\nwhile :; do \"$BIN/sleep\" 1100; done\n";
+
+/// Ends when it is told to, and leaves a child that does not, in a session of its own, without an environment.
+const SPLIT: &str = "#!/bin/sh\nenv -i setsid sh \"$BIN/deaf\" &\nwait\n";
+/// That child.
+const DEAF: &str = "#!/bin/sh\ntrap '' TERM HUP INT\nwhile :; do \"${0%/*}/sleep\" 1100; done\n";
 
 /// The schema of Stepwise 0.46.1, as far as it matters.
 const STEPWISE: &str = "
@@ -58,12 +64,27 @@ pub struct Host {
 
 impl Host {
     pub fn new() -> Host {
-        let world = World::idle();
+        Host::of(World::idle())
+    }
+
+    /// A host whose trees have a letter in all of their command lines that no other process has. Who ends trees by what it finds
+    /// on the real host can be told to protect whatever has not.
+    pub fn of_one_letter() -> (Host, String) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id().wrapping_mul(16).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        // Of those that Unicode leaves to everybody's own use.
+        let letter = char::from_u32(0xE000 + number % 0x1900).unwrap();
+        (Host::of(World::idle_at(&format!("tenure-it-{letter}-"))), format!("^[^{letter}]*$"))
+    }
+
+    fn of(world: World) -> Host {
         let at = |name: &str| world.path().join(name);
         for (name, text) in [
             ("node_modules/.bin/claude-agent-acp", ADAPTER),
             ("node_modules/.bin/codex-acp", CLI),
             ("node_modules/.bin/stubborn/claude-agent-acp", STUBBORN),
+            ("node_modules/.bin/split/claude-agent-acp", SPLIT),
+            ("bin/deaf", DEAF),
             ("bin/claude", CLI),
             ("bin/gemini", CLI),
             ("bin/opencode", CLI),
@@ -74,6 +95,8 @@ impl Host {
             fs::write(at(name), text).unwrap();
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
+        let sleep = ["/bin/sleep", "/usr/bin/sleep"].into_iter().find(|path| Path::new(path).exists()).unwrap();
+        std::os::unix::fs::symlink(sleep, at("bin/sleep")).unwrap();
         for dir in ["project/.stepwise", "jobs", "home/.acpx/sessions", "home/.acpx/queues"] {
             fs::create_dir_all(at(dir)).unwrap();
         }

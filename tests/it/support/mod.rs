@@ -53,7 +53,12 @@ impl World {
 
     /// A world without a controller yet.
     pub fn idle() -> World {
-        let dir = tempfile::Builder::new().prefix("tenure-it-").tempdir().unwrap();
+        World::idle_at("tenure-it-")
+    }
+
+    /// The same, in a directory whose name begins so.
+    pub fn idle_at(prefix: &str) -> World {
+        let dir = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
         fs::create_dir(dir.path().join("manifests")).unwrap();
         fs::create_dir(dir.path().join("home")).unwrap();
         World { dir, controller: None, args: vec!["--resync".into(), "2s".into()], env: Vec::new() }
