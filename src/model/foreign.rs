@@ -282,6 +282,9 @@ pub struct ForeignTreeSpec {
     pub root: ProcId,
     /// All that belonged to it, the root first; who was found and signalled since has joined them.
     pub members: Vec<ProcId>,
+    /// What descended from it and did not belong to it: never ended with it, also when no tree names it any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others_below: Vec<ProcId>,
     /// The boot in which these mean anything.
     pub boot_id: BootId,
     /// What it was, by the catalogue or an `AgentClass`.
@@ -300,6 +303,7 @@ impl ForeignTreeSpec {
         ForeignTreeSpec {
             root: tree.root,
             members: tree.processes.clone(),
+            others_below: tree.others_below.clone(),
             boot_id: boot_id.clone(),
             class: tree.class.clone(),
             user: tree.user,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Others {
     /// Each tree that is being ended: whom its row names.
     members: BTreeMap<WorkloadUid, BTreeSet<ProcId>>,
-    /// Roots of trees that somebody needs.
+    /// Roots of trees that somebody needs, and what is below one that is being ended without belonging to it.
     needed: BTreeSet<ProcId>,
     /// Roots of trees that are kept because nothing, or not enough, is known of them.
     unclear: BTreeSet<ProcId>,
@@ -23,7 +23,10 @@ impl Others {
         let members = |(uid, foreign): (&WorkloadUid, &crate::model::ForeignTreeSpec)| {
             (uid.clone(), foreign.members.iter().copied().chain([foreign.root]).collect())
         };
-        let mut others = Others { members: of_this_boot.map(members).collect(), ..Others::default() };
+        let below = of_this_boot.clone().flat_map(|(_, foreign)| foreign.others_below.iter().copied());
+        let mut others =
+            Others { needed: below.collect(), members: of_this_boot.map(members).collect(), ..Others::default() };
+        others.needed.extend(trees.iter().flat_map(|tree| tree.others_below.iter().copied()));
         for tree in trees.iter().filter(|tree| tree.verdict != ForeignVerdict::Reap) {
             let roots = if tree.cause.is_need() { &mut others.needed } else { &mut others.unclear };
             roots.insert(tree.root);

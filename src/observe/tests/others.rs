@@ -45,6 +45,7 @@ fn kept(processes: Vec<ProcId>, cause: ForeignCause) -> ForeignTree {
         user: 0,
         started_at: Time(0),
         processes,
+        others_below: Vec::new(),
         rss_bytes: 0,
         pss_bytes: None,
         owners: Vec::new(),
@@ -98,6 +99,22 @@ fn who_was_found_below_it_stays_a_part_of_it_unless_somebody_needs_that() {
     // What is left of a tree is in no ledger.
     assert_eq!(found(&[kept(vec![two], ForeignCause::Unowned)]), [root, one, two].into());
     assert_eq!(found(&[kept(vec![two], ForeignCause::OwnerActive)]), [root, one].into());
+}
+
+/// A server of jobs is in no tree, and what the agent that started it leaves behind names it no more.
+#[test]
+fn what_was_below_a_tree_without_belonging_to_it_is_never_found_in_it() {
+    let mut world = World::new();
+    let (root, of) = tree(&mut world);
+    let (one, two) = (of["sleep 1051"], of["sleep 1052"]);
+    let boot = boot_id().unwrap();
+    let mut desired = row(vec![root, one], &boot);
+    let theirs = desired.workloads.get_mut(&"theirs".into()).unwrap();
+    std::sync::Arc::make_mut(theirs).spec.foreign.as_mut().unwrap().others_below = vec![two];
+    world.eyes.end_others(Others::new(&desired, &boot, &[]));
+    let theirs = world.look().remove(&"theirs".into()).unwrap();
+    let found: BTreeSet<_> = theirs.processes.iter().map(|process| process.id).collect();
+    assert_eq!(found, [root, one].into());
 }
 
 #[test]

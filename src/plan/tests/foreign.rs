@@ -12,6 +12,7 @@ fn tree(pid: i32, verdict: ForeignVerdict, cause: ForeignCause) -> ForeignTree {
         user: 1000,
         started_at: EARLIER,
         processes: vec![proc_id(pid), proc_id(pid + 1)],
+        others_below: Vec::new(),
         rss_bytes: u64::try_from(pid).unwrap(),
         pss_bytes: None,
         owners: Vec::new(),
