@@ -164,6 +164,9 @@ impl Here {
             Owner::Dead(proof) if lease.session == session.id && was_held(session, lease, now) => {
                 JobLife::Terminal(proof)
             }
+            Owner::Dead(proof) if lease.heartbeat.is_some_and(|beat| now.since(beat) <= STALE) => {
+                JobLife::Active(format!("open; {proof}, but its lease is not stale yet"))
+            }
             Owner::Dead(proof) => JobLife::Active(format!("open; {proof}, but its adapter may not be of that owner")),
             Owner::Lives => JobLife::Active(format!("open, held by queue owner {}", lease.owner)),
             Owner::Unsure => {
