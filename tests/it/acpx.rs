@@ -60,7 +60,7 @@ impl Home {
         // What it is typed comes from a pipe that this test holds.
         let mut command = in_home(&world, &api, "script", "person");
         command
-            .arg("-qec")
+            .arg("-qefc")
             .arg(&cli)
             .arg(&typescript)
             .stdin(Stdio::piped())
@@ -69,11 +69,11 @@ impl Home {
         let person = command.spawn().unwrap();
         let pid = i32::try_from(person.id()).unwrap();
         let mut home = Home { world, api, prefix, sockets: BTreeSet::new(), person, persons: Vec::new() };
-        home.persons = wait_for("the agent to greet a person", || {
-            let greets = fs::read(&typescript).is_ok_and(|shown| shown.len() > 1000);
+        home.persons = wait_for("the agent to ask a person whether they trust the directory", || {
+            let asks = fs::read(&typescript).is_ok_and(|shown| String::from_utf8_lossy(&shown).contains("trust"));
             let all = procs::below(pid);
             let runs = all.iter().any(|it| it.pid != pid && it.command.starts_with(&cli.display().to_string()));
-            (greets && runs).then_some(all)
+            (asks && runs).then_some(all)
         });
         home
     }
@@ -163,7 +163,7 @@ impl Home {
         let pids: BTreeSet<i32> = item["pids"].as_array().unwrap().iter().map(pid_of).collect();
         assert_eq!(pids, lost.tree.iter().map(|it| it.pid).collect(), "{item:#}");
 
-        let person = self.persons.iter().find(|it| it.pid != pid_of(&self.person.id().into())).unwrap();
+        let person = self.persons.iter().find(|it| self.said_of(it, &[]).is_some()).expect("a tree of the person's");
         for needed in [&kept.owner, person] {
             let refused = self.tenure(&["reap", "--yes", &lost.root.pid.to_string(), &needed.pid.to_string()]);
             let why = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -149,9 +149,9 @@ pub fn below(pid: i32) -> Vec<Process> {
     let all = all();
     let mut found = vec![pid];
     let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
+    while let Some(above) = found.get(next).copied() {
         next += 1;
-        found.extend(all.iter().filter(|it| parent(it.pid) == Some(parent)).map(|it| it.pid));
+        found.extend(all.iter().filter(|it| parent(it.pid) == Some(above)).map(|it| it.pid));
     }
     all.into_iter().filter(|process| found.contains(&process.pid)).collect()
 }
