@@ -25,6 +25,8 @@ pub(super) enum Link {
     Group,
     /// It names the session that the process has in its environment.
     Session,
+    /// It names the session that an agent of its tree was told at its start, and no process any more.
+    Told,
 }
 
 /// What a claim is worth for a process.
@@ -142,7 +144,7 @@ fn another(host: &Host<'_>, ledger: &LedgerRead, claim: &Claim, process: &HostPr
             .then(|| format!("is of a run that began {} before this process", span(began.since(recorded))));
     }
     match link {
-        Link::Process if claim.start.is_none() && apart(recorded, began) > TOLERANCE => {
+        Link::Process | Link::Told if claim.start.is_none() && apart(recorded, began) > TOLERANCE => {
             Some(format!("has a start that is {} away: the pid was used again", span(apart(recorded, began))))
         }
         Link::Group if began.after(TOLERANCE) < recorded => Some("began after this process".to_owned()),

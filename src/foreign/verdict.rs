@@ -5,7 +5,7 @@ use super::argv;
 use super::catalogue::{Catalogue, Kind};
 use super::claims::{Claims, Entry, Link, STEPWISE_WRITES_WITHIN, Standing, TOLERANCE, span};
 use super::host::{Host, JOBS_DIRECTORY, SESSION, STORE, WORKLOAD};
-use super::trees::Tree;
+use super::trees::{Tree, told_sessions};
 use crate::model::{
     ForeignCause, ForeignOwner, ForeignTree, ForeignVerdict, JobLife, LedgerBook, LedgerRead, LedgerType, Pid, ProcId,
     Reading, Time,
@@ -54,6 +54,8 @@ struct Case {
     min_age: Duration,
     /// Only the arguments name the job.
     by_arguments: bool,
+    /// Only the session that its agent was told does.
+    by_session: bool,
 }
 
 struct Sentence {
@@ -144,8 +146,9 @@ impl Judge<'_> {
                 self.hear(&mut case, *entry, root, Link::Session);
             }
         }
-        if let Some(store) = store {
-            self.hear_store(&mut case, root, store);
+        match store {
+            Some(store) => self.hear_store(&mut case, root, store),
+            None => self.hear_sessions(&mut case, tree),
         }
         if self.claims.ledgers.iter().enumerate().any(|(at, ledger)| {
             ledger.r#type == LedgerType::Stepwise && case.owners.iter().any(|owner| owner.ledger == at)
@@ -242,6 +245,33 @@ impl Judge<'_> {
         case.by_arguments = !case.owners.is_empty();
     }
 
+    /// Where no record names its processes: acpx takes the pid out of a session that it closes, also if the adapter stays. The
+    /// record still has the session, the command, and when the adapter started, and the agent below was told that session. All
+    /// that it was told have to be such ones, or somebody else uses it, too.
+    fn hear_sessions(&self, case: &mut Case, tree: &Tree<'_>) {
+        if !case.owners.is_empty() || !case.doubts.is_empty() || !case.stale.is_empty() {
+            return;
+        }
+        let agents = tree.members.iter().filter(|at| self.host.is(**at, Kind::Agent));
+        let told: BTreeSet<String> = agents.flat_map(|at| told_sessions(self.host, *at)).collect();
+        let mut owners: Vec<&Entry<'_>> = Vec::new();
+        for session in &told {
+            let claims = self.claims.of_session(session).iter();
+            let nameless = claims.filter(|(_, claim)| claim.pid.is_none() && claim.group.is_none());
+            let before = owners.len();
+            owners.extend(nameless.filter(|entry| {
+                self.claims.weigh(self.host, self.catalogue, **entry, tree.root(), Link::Told) == Standing::Owner
+            }));
+            if owners.len() == before {
+                return;
+            }
+        }
+        for entry in owners {
+            self.hear(case, *entry, tree.root(), Link::Told);
+        }
+        case.by_session = !case.owners.is_empty();
+    }
+
     /// The first that holds.
     fn sentence(&self, tree: &Tree<'_>, case: &Case) -> Sentence {
         use ForeignCause as Cause;
@@ -296,6 +326,9 @@ impl Judge<'_> {
         let mut evidence = self.words(case, |_| true).unwrap_or_default();
         if case.by_arguments {
             evidence += ", by its --allowedPaths";
+        }
+        if case.by_session {
+            evidence += ", by its start and the session that its agent was told";
         }
         let now = self.host.census.as_of;
         if let Some(until) = case.until.filter(|until| *until <= now) {

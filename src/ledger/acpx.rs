@@ -2,7 +2,7 @@
 //!
 //! | file | what it says |
 //! | --- | --- |
-//! | `sessions/<id>.json` | a session: `closed` is its lifecycle; `pid` the adapter, removed when acpx ends it (`runtime/engine/lifecycle.ts`, `session/execution/session-control.ts`) |
+//! | `sessions/<id>.json` | a session: `closed` is its lifecycle; `pid` the adapter, removed when acpx ends it, or closes the session and does not find it; a new adapter's takes its place (`runtime/engine/lifecycle.ts`, `session/execution/session-control.ts`) |
 //! | `queues/<sha256 of the id, 24 digits>.lock` | the lease of its queue owner, the process that holds the adapter's stdio: written every 5 s, removed at an orderly end (`session/queue/lease-store.ts`) |
 //!
 //! A session that is not closed goes on: acpx may be asked to use it again at any time. But it never takes up an adapter that
@@ -11,6 +11,9 @@
 //! ended for it. The proof: a lease that is stale, whose owner is not there any more by boot, pid namespace, and start
 //! time, and an adapter that was started while this lease was held. Where a piece of it is missing, the session goes on: without
 //! a lease an adapter may be held directly, by `acpx exec` or by a program that has acpx built in.
+//!
+//! A closed session's record has no pid: its claim is on whatever was told that session and has its start and its command. An
+//! adapter in whose place there is a new one is in no record any more.
 
 use super::ask::Task;
 use super::entry::{Named, Scalar, is_asked, named, note, our_line};
@@ -170,6 +173,9 @@ impl Here {
         match self.owner_of(lease) {
             Owner::Dead(proof) if lease.session == session.id && was_held(session, lease, now) => {
                 JobLife::Terminal(proof)
+            }
+            Owner::Dead(proof) if lease.heartbeat.is_some_and(|beat| now.since(beat) <= STALE) => {
+                JobLife::Active(format!("open; {proof}, but its lease is not stale yet"))
             }
             Owner::Dead(proof) => JobLife::Active(format!("open; {proof}, but its adapter may not be of that owner")),
             Owner::Lives => JobLife::Active(format!("open, held by queue owner {}", lease.owner)),

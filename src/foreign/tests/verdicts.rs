@@ -340,6 +340,72 @@ fn an_identity_decides_over_a_pid() {
     assert_eq!(acpx(|claim| (claim.start, claim.started_at) = (None, Some(ago(598)))).0, ForeignVerdict::Reap);
 }
 
+/// As `acpx sessions close` leaves an adapter that it did not find: the record has no pid any more.
+fn closed_around(change: impl Fn(&mut Claim), word: &str) -> (ForeignVerdict, ForeignCause, String) {
+    let claude = "/opt/acp/node_modules/@anthropic-ai/claude-agent-sdk-linux-x64/claude";
+    let root =
+        HostProcess { session: Some(pid(99)), group: Some(pid(99)), ..process(100, 1, &["npm exec claude-agent-acp"]) };
+    let processes = [
+        root,
+        member(101, 100, 99, &["node", "/opt/acp/node_modules/.bin/claude-agent-acp"]),
+        member(102, 101, 99, &[claude, "--output-format", "stream-json", "--resume=s1"]),
+    ];
+    let mut claim = Claim {
+        job: "r1".to_owned(),
+        session: Some("s1".to_owned()),
+        started_at: Some(ago(599)),
+        until: Some(ago(10)),
+        command: Some("npm exec --offline --prefix /opt/acp -- claude-agent-acp".to_owned()),
+        ..Claim::default()
+    };
+    change(&mut claim);
+    let ledger = ledger(LedgerType::Acpx, "/home/u/.acpx", vec![claim], &[("r1", word)]);
+    verdict(&census(processes), &[ledger], &terms())
+}
+
+#[test]
+fn a_record_without_a_pid_owns_the_adapter_that_has_its_start_its_command_and_its_session() {
+    let (found, cause, evidence) = closed_around(|_| {}, "closed");
+    assert_eq!((found, cause), (ForeignVerdict::Reap, ForeignCause::OwnerTerminal), "{evidence}");
+    assert_eq!(
+        evidence,
+        "r1 is closed (acpx /home/u/.acpx), by its start and the session that its agent was told, its run ended 10s ago; \
+         claude 100 still holds 3 processes"
+    );
+    assert_eq!(closed_around(|_| {}, "open").1, ForeignCause::OwnerActive);
+    assert_eq!(closed_around(|_| {}, "?").0, ForeignVerdict::Unknown);
+    let unknown = |change: fn(&mut Claim)| {
+        let (found, cause, evidence) = closed_around(change, "closed");
+        assert_eq!((found, cause), (ForeignVerdict::Keep, ForeignCause::Orphaned), "{evidence}");
+    };
+    unknown(|claim| claim.started_at = Some(ago(597)));
+    unknown(|claim| claim.started_at = Some(ago(603)));
+    unknown(|claim| claim.started_at = None);
+    unknown(|claim| claim.session = Some("s2".to_owned()));
+    unknown(|claim| claim.command = Some("npx @agentclientprotocol/codex-acp".to_owned()));
+    // The session has another adapter now.
+    unknown(|claim| claim.pid = Some(pid(300)));
+}
+
+#[test]
+fn an_adapter_that_was_told_a_further_session_is_of_more_than_the_one_that_was_closed() {
+    let adapter = process(100, 1, &["node", "/opt/acp/node_modules/.bin/claude-agent-acp"]);
+    let told = |raw: i32, session: &str| member(raw, 100, 100, &["claude", "--session-id", session]);
+    let claim = |job: &str, session: &str| Claim {
+        job: job.to_owned(),
+        session: Some(session.to_owned()),
+        started_at: Some(ago(600)),
+        ..Claim::default()
+    };
+    let census = census([adapter, told(101, "s1"), told(102, "s2")]);
+    let said = |claims: Vec<Claim>| {
+        let ledger = ledger(LedgerType::Acpx, "/home/u/.acpx", claims, &[("r1", "closed"), ("r2", "closed")]);
+        verdict(&census, &[ledger], &terms()).0
+    };
+    assert_eq!(said(vec![claim("r1", "s1")]), ForeignVerdict::Keep);
+    assert_eq!(said(vec![claim("r1", "s1"), claim("r2", "s2")]), ForeignVerdict::Reap);
+}
+
 #[test]
 fn a_queue_owner_and_its_adapter_are_one_tree_until_they_have_owners_of_their_own() {
     let owner = process(90, 1, &["node", "/x/node_modules/acpx/dist/cli.js", "__queue-owner"]);

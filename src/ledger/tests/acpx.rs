@@ -132,7 +132,10 @@ fn an_adapter_whose_queue_owner_is_dead_has_ended_and_one_piece_of_proof_less_le
         home.life()
     };
     let is_active = |life: JobLife| matches!(life, JobLife::Active(_));
-    assert!(is_active(again(&|lease| lease["heartbeatAt"] = NOW.to_string().into())), "a lease that is fresh");
+    assert_eq!(
+        again(&|lease| lease["heartbeatAt"] = NOW.to_string().into()),
+        JobLife::Active(format!("open; its queue owner {} is dead, but its lease is not stale yet", id.pid))
+    );
     assert!(
         is_active(again(&|lease| lease["createdAt"] = "2026-11-27T19:40:00Z".into())),
         "a lease younger than the adapter"

@@ -145,7 +145,7 @@ impl Host {
             })
         });
         let processes = wait_for(&format!("the {count} processes of {name}"), || {
-            Some(below(pid)).filter(|all| {
+            Some(procs::below(pid)).filter(|all| {
                 all.len() >= count && all.iter().all(|process| process.command != root.command || process.pid == pid)
             })
         });
@@ -161,7 +161,7 @@ impl Host {
         let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         wait_for("the orphan and its child", || {
             let root = procs::process(pid).filter(|process| process.command == format!("sh {script} acp"))?;
-            (below(pid).len() == 2).then_some(root)
+            (procs::below(pid).len() == 2).then_some(root)
         })
     }
 
@@ -252,18 +252,6 @@ impl Drop for Host {
             let _ = tree.child.wait();
         }
     }
-}
-
-/// The process with all that descends from it.
-fn below(pid: i32) -> Vec<Process> {
-    let all = procs::all();
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        next += 1;
-        found.extend(all.iter().filter(|it| procs::parent(it.pid) == Some(parent)).map(|it| it.pid));
-    }
-    all.into_iter().filter(|process| found.contains(&process.pid)).collect()
 }
 
 /// When a process started, in milliseconds since 1970.

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::messages_api::{self, MessagesApi};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An agent.
 pub enum Agent {
@@ -40,8 +40,7 @@ impl Agent {
                 (words.join(", "), String::new())
             }
             Agent::Real(api) => {
-                let prefix = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/adapter");
-                assert!(prefix.join("node_modules").exists(), "run scripts/install-adapter first");
+                let prefix = installed("claude-agent-acp");
                 let words: Vec<String> = messages_api::real_command(&prefix).iter().map(|word| quoted(word)).collect();
                 let mut env = format!("\n    ANTHROPIC_BASE_URL: {}", quoted(&api.url()));
                 for (name, value) in messages_api::REAL_ENV {
@@ -76,6 +75,13 @@ impl Agent {
             (Agent::Real(_), Turn::Hold) => "Say HOLD.",
         }
     }
+}
+
+/// Where `scripts/install-adapter` put this program of npm's, and what comes with it.
+pub fn installed(program: &str) -> PathBuf {
+    let prefix = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/adapter");
+    assert!(prefix.join("node_modules/.bin").join(program).exists(), "no {program}: run scripts/install-adapter first");
+    prefix
 }
 
 fn quoted(text: &str) -> String {

@@ -143,3 +143,15 @@ pub fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
+
+/// The process with all that descends from it.
+pub fn below(pid: i32) -> Vec<Process> {
+    let all = all();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(above) = found.get(next).copied() {
+        next += 1;
+        found.extend(all.iter().filter(|it| parent(it.pid) == Some(above)).map(|it| it.pid));
+    }
+    all.into_iter().filter(|process| found.contains(&process.pid)).collect()
+}
