@@ -191,17 +191,18 @@ fn an_adapter_whose_queue_owner_was_killed_is_reaped_and_another_session_and_a_p
         assert_eq!((&item["verdict"], &item["cause"]), (&"Keep".into(), &"OwnerActive".into()), "{item:#}");
     }
     home.lose(&lost);
-    // As long as the lease is not stale, acpx itself does not take it for dead.
-    let dead = format!("its queue owner {} is dead", lost.owner.pid);
+    // As long as its threads end, the owner is not dead; and as long as the lease is not stale, acpx itself does not take it for
+    // dead.
     let item = wait_for("the lease to be stale", || {
         let item = home.said_of(&lost.root, &[]).unwrap();
-        assert!(item["evidence"].as_str().unwrap().contains(&dead), "{item:#}");
         if item["verdict"] == "Reap" {
             return Some(item);
         }
         assert_eq!((&item["verdict"], &item["cause"]), (&"Keep".into(), &"OwnerActive".into()), "{item:#}");
         None
     });
+    let dead = format!("{}: its queue owner {} is dead (acpx ", lost.id, lost.owner.pid);
+    assert!(item["evidence"].as_str().unwrap().starts_with(&dead), "{item:#}");
     home.is_reaped(&lost, &item, &kept);
 }
 
