@@ -143,6 +143,8 @@ pub struct LedgerSpec {
 /// mapping `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+// In the schema of everything, the `Fields` of a flow are beside these.
+#[schemars(rename = "LedgerFields")]
 pub struct Fields {
     /// The job's id. A file without one is about the job that it is named after.
     pub id: String,
