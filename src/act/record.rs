@@ -44,10 +44,11 @@ pub(super) fn note_running(
     status.start_time = child.map(|child| child.start.0);
     status.boot_id = Some(boot_id);
     status.started_at = status.started_at.or(Some(now));
-    let command = workload.spec.command.join(" ");
+    // Not its arguments: events outlive the job, whose secrets may be in them. Its row has the command.
+    let program = workload.spec.command.first().map_or("", String::as_str);
     let message = match child {
-        Some(child) => format!("pid {}: {command}", child.pid),
-        None => format!("could not be started: {command}"),
+        Some(child) => format!("pid {}: {program}", child.pid),
+        None => format!("could not be started: {program}"),
     };
     let txn = Txn::default().put(AnyObject::Workload(workload)).event(event(
         uid,

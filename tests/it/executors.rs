@@ -275,7 +275,8 @@ fn what_is_sensitive_is_never_printed() {
     assert!(world.ok(&["get", "jobs", "-o", "json"]).contains("***"));
     assert!(!world.log().contains(secret));
     world.ok(&["delete", "job", "s"]);
-    assert!(!world.ok(&["events"]).contains(secret));
+    let events = world.ok(&["events"]);
+    assert!(!events.contains(secret), "{events}");
 }
 
 /// The bundled agent's class, with more lines of its spec.
