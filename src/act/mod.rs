@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 /// After a failed act: the first delay, doubled with each failure in a row, up to the cap.
 const BACK_OFF: Duration = Duration::from_millis(500);
@@ -66,9 +66,6 @@ pub enum ActError {
     },
 }
 
-/// So many starts are under way at the same time: more would only be in each other's way, and in that of signals.
-const STARTS: usize = 32;
-
 /// The hands.
 pub struct Hands {
     store: Arc<dyn Records>,
@@ -77,15 +74,13 @@ pub struct Hands {
     /// The number of the newest look that has begun.
     looks: Arc<AtomicU64>,
     bell: Arc<Notify>,
-    starts: Arc<Semaphore>,
     clock: fn() -> Time,
 }
 
 impl Hands {
     /// Hands that reach the world through `edge`, and ring `bell` when an act ends.
     pub fn new(store: Arc<dyn Records>, edge: Arc<dyn Edge>, bell: Arc<Notify>, clock: fn() -> Time) -> Hands {
-        let starts = Arc::new(Semaphore::new(STARTS));
-        Hands { store, edge, acts: Arc::default(), looks: Arc::default(), bell, starts, clock }
+        Hands { store, edge, acts: Arc::default(), looks: Arc::default(), bell, clock }
     }
 
     /// A look is about to begin: acts that end from now on are not in it.
@@ -147,7 +142,7 @@ impl Hands {
         }
         let (acts, looks, bell) = (self.acts.clone(), self.looks.clone(), self.bell.clone());
         let (clock, uid) = (self.clock, uid.clone());
-        let act = move || {
+        tokio::task::spawn_blocking(move || {
             let result = act(&uid);
             let mut acts = acts.lock().unwrap_or_else(PoisonError::into_inner);
             let act = acts.by_workload.entry(uid.clone()).or_default();
@@ -157,18 +152,6 @@ impl Hands {
                 tracing::warn!(workload = %uid, action = name, %error, "an act failed; it will be tried again");
             }
             bell.notify_one();
-        };
-        if name != Action::Start.as_str() {
-            tokio::task::spawn_blocking(act);
-            return;
-        }
-        let starts = self.starts.clone();
-        tokio::spawn(async move {
-            let place = starts.acquire_owned().await;
-            tokio::task::spawn_blocking(move || {
-                act();
-                drop(place);
-            });
         });
     }
 }

@@ -78,17 +78,17 @@ fn resolve(env: &BTreeMap<String, EnvValue>) -> Result<BTreeMap<String, String>,
 fn await_report(dir: &Path, report: BorrowedFd<'_>) -> Result<(), ActError> {
     let begun = Instant::now();
     let timeout = PollTimeout::try_from(REPORT_TIMEOUT).unwrap_or(PollTimeout::MAX);
-    // Woken by a signal, or not able to wait: the files are looked at all the same.
+    // Woken by a signal, not able to wait, or waited in vain: the files are looked at all the same.
     let _ = poll(&mut [PollFd::new(report, PollFlags::POLLIN)], timeout);
     let mut pause = Duration::from_millis(1);
-    while begun.elapsed() < REPORT_TIMEOUT {
-        if dir.join("shim.json").exists() || dir.join("exit.json").exists() || !dir.exists() {
-            return Ok(());
+    while !(dir.join("shim.json").exists() || dir.join("exit.json").exists() || !dir.exists()) {
+        if begun.elapsed() >= REPORT_TIMEOUT {
+            return Err(ActError::ShimSilent(REPORT_TIMEOUT, dir.join("shim.log")));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
-    Err(ActError::ShimSilent(REPORT_TIMEOUT, dir.join("shim.log")))
+    Ok(())
 }
 
 fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ActError {
